@@ -1,0 +1,285 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"pinnace/agent/cgroup"
+	"pinnace/containerd"
+	"pinnace/cri"
+	"pinnace/network"
+)
+
+// hookName is the CNI hook's binary; it lies beside the agent's.
+const hookName = "pinnace-cni"
+
+// systemd reports whether PID 1 is systemd.
+func systemd() bool {
+	fi, err := os.Stat("/run/systemd/system")
+	return err == nil && fi.IsDir()
+}
+
+// containerdConfig describes the private containerd.
+func (c *Config) containerdConfig(h *house) containerd.Config {
+	return containerd.Config{
+		Root:          filepath.Join(c.Root, "containerd"),
+		Run:           filepath.Join(c.Run, "containerd"),
+		CNIBin:        filepath.Join(c.Root, "cni", "bin"),
+		CNIConf:       filepath.Join(c.Root, "cni", "net.d"),
+		SandboxImage:  pauseImage,
+		SystemdCgroup: systemd(),
+		RestrictOOM:   containerd.MissingSysResource(),
+		Instance:      c.Instance(),
+		Logger:        h.log,
+	}
+}
+
+// networkConfig describes the pod network.
+func (c *Config) networkConfig(h *house) network.Config {
+	return network.Config{Instance: c.Instance(), RunDir: c.Run, Prefixes: c.Pods, Logger: h.log}
+}
+
+// openNetwork makes the pod network ready to be asked for links. It comes
+// before the runtime, which reads the hook's configuration as it starts.
+func (h *house) openNetwork(ctx context.Context) error {
+	if h.cfg.Network == "cni" {
+		return nil
+	}
+	var err error
+	if h.network, err = network.New(h.cfg.networkConfig(h)); err != nil {
+		return err
+	}
+	if err := h.network.Start(ctx); err != nil {
+		return err
+	}
+	if h.cfg.CRIEndpoint != "" {
+		return nil
+	}
+	return h.installHook(h.path("cni", "bin"), h.path("cni", "net.d"))
+}
+
+// installHook puts the hook and its configuration where the runtime looks.
+func (h *house) installHook(bin, conf string) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	hook := filepath.Join(filepath.Dir(exe), hookName)
+	if _, err := os.Stat(hook); err != nil {
+		return fmt.Errorf("find the CNI hook: %w; it belongs beside %s", err, exe)
+	}
+	return network.Install(hook, bin, conf, filepath.Join(h.cfg.Run, "net.sock"))
+}
+
+// openRuntime starts or takes up the private containerd, or dials the one
+// that was given.
+func (h *house) openRuntime(ctx context.Context) error {
+	endpoint := h.cfg.CRIEndpoint
+	if endpoint == "" {
+		var err error
+		if h.daemon, err = containerd.New(h.cfg.containerdConfig(h)); err != nil {
+			return err
+		}
+		if err := h.daemon.Start(ctx); err != nil {
+			return err
+		}
+		endpoint = h.daemon.Endpoint()
+	}
+	var err error
+	if h.runtime, err = cri.Dial(endpoint); err != nil {
+		return err
+	}
+	name, version, err := h.runtime.Version(ctx)
+	if err != nil {
+		return err
+	}
+	h.log.Info("runtime answers", "name", name, "version", version, "endpoint", endpoint)
+	if h.daemon != nil {
+		return nil
+	}
+	return h.shareNetwork(ctx)
+}
+
+// foreignCNI is a CNI configuration on a shared runtime that is not ours.
+const ownConflist = "00-pinnace.conflist"
+
+// shareNetwork joins a runtime that others use too: its network stays as it
+// is unless the operator says who owns it.
+func (h *house) shareNetwork(ctx context.Context) error {
+	if h.cfg.Network == "cni" {
+		return nil
+	}
+	status, err := h.runtime.Status(ctx)
+	if err != nil {
+		return err
+	}
+	bin, conf, err := cniFolders(status.Info["config"])
+	if err != nil {
+		return err
+	}
+	if foreign := foreignCNI(conf); foreign != "" && h.cfg.Network == "" {
+		return fmt.Errorf("the runtime already has a pod network (%s): say --network cni to use it, or --network pinnace to put ours before it", foreign)
+	}
+	if err := h.installHook(bin, conf); err != nil {
+		return err
+	}
+	return h.awaitNetwork(ctx, filepath.Join(conf, ownConflist))
+}
+
+// cniFolders reads where the runtime looks for CNI plugins and configuration
+// out of its verbose status.
+func cniFolders(config string) (bin, conf string, err error) {
+	var c struct {
+		CNI struct {
+			BinDir  string   `json:"binDir"`
+			BinDirs []string `json:"binDirs"`
+			ConfDir string   `json:"confDir"`
+		} `json:"cni"`
+	}
+	if err := json.Unmarshal([]byte(config), &c); err != nil {
+		return "", "", fmt.Errorf("read the runtime's configuration: %w", err)
+	}
+	bin, conf = c.CNI.BinDir, c.CNI.ConfDir
+	if bin == "" && len(c.CNI.BinDirs) > 0 {
+		bin = c.CNI.BinDirs[0]
+	}
+	if bin == "" || conf == "" {
+		return "", "", errors.New("the runtime does not tell its CNI folders: say --network cni and configure its network yourself")
+	}
+	return bin, conf, nil
+}
+
+// foreignCNI names the first CNI configuration in dir that is not ours.
+func foreignCNI(dir string) string {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return ""
+	}
+	for _, f := range files {
+		ext := filepath.Ext(f.Name())
+		if f.Name() != ownConflist && (ext == ".conf" || ext == ".conflist" || ext == ".json") {
+			return filepath.Join(dir, f.Name())
+		}
+	}
+	return ""
+}
+
+// awaitNetwork waits until the runtime has loaded our configuration. It may
+// have missed a rename; a plain write is always seen.
+func (h *house) awaitNetwork(ctx context.Context, file string) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	var reason string
+	for try := range 50 {
+		status, err := h.runtime.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if status.NetworkReady {
+			return nil
+		}
+		reason = status.Reason
+		if try == 10 {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(file, text, 0o644); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return fmt.Errorf("the runtime has not loaded %s: %s", file, reason)
+}
+
+// openCgroups asks who drives the cgroups: for a private containerd that is
+// systemd where it is PID 1, for a shared one whatever it says.
+func (h *house) openCgroups(ctx context.Context) error {
+	bySystemd := systemd()
+	if h.daemon == nil {
+		driver, err := h.runtime.CgroupDriver(ctx)
+		if err != nil {
+			return err
+		}
+		bySystemd = driver == "systemd"
+	}
+	var err error
+	h.cgroups, err = cgroup.New(cgroup.Config{Root: h.cfg.cgroupRoot(), Systemd: bySystemd})
+	return err
+}
+
+func (c *Config) cgroupRoot() string {
+	if c.CgroupRoot != "" {
+		return c.CgroupRoot
+	}
+	return "/pinnace-" + c.Instance()
+}
+
+// reconcile gives back the addresses of sandboxes that are no more.
+func (h *house) reconcile(ctx context.Context) error {
+	if h.network == nil {
+		return nil
+	}
+	sandboxes, err := h.runtime.Sandboxes(ctx, h.ours())
+	if err != nil {
+		return err
+	}
+	var live []string
+	for _, s := range sandboxes {
+		live = append(live, s.ID)
+	}
+	return h.network.Reconcile(ctx, live)
+}
+
+// loadImages brings the image files below ROOT/images into containerd.
+func (h *house) loadImages(ctx context.Context) error {
+	dir := h.path("images")
+	files, err := filepath.Glob(filepath.Join(dir, "*.tar"))
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	endpoint := h.cfg.CRIEndpoint
+	if h.daemon != nil {
+		endpoint = h.daemon.Endpoint()
+	} else if name, _, err := h.runtime.Version(ctx); err != nil {
+		return err
+	} else if name != "containerd" {
+		return fmt.Errorf("%s holds image files, and CRI has no call to load them into %s: load them with its own tool and empty the folder", dir, name)
+	}
+	names, err := containerd.Load(ctx, endpoint, dir, h.path("images.json"))
+	if len(names) > 0 {
+		h.log.Info("loaded images", "names", strings.Join(names, " "))
+	}
+	if err != nil && len(names) > 0 {
+		h.log.Warn("left an image file out", "err", err)
+		return nil
+	}
+	return err
+}
+
+// advised is the runtime with its darkest message put into advice.
+type advised struct{ *cri.Client }
+
+// RunSandbox is the client's, with advice in its error.
+func (a advised) RunSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, handler string) (string, error) {
+	id, err := a.Client.RunSandbox(ctx, cfg, handler)
+	if err != nil {
+		if advice := containerd.Advice(err.Error()); advice != "" {
+			err = fmt.Errorf("%w (%s)", err, advice)
+		}
+	}
+	return id, err
+}
