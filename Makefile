@@ -2,7 +2,6 @@
 export CGO_ENABLED := 0
 SHELL := /bin/bash
 BIN := bin
-GO_FLAGS := -trimpath -ldflags "-s -w"
 
 .PHONY: help build images run test check fuzz bench test2 vmtest install clean packages
 

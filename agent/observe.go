@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"pinnace/agent/logs"
 	"pinnace/agent/plan"
@@ -138,6 +139,22 @@ func (w *worker) noted(ctx context.Context, id string) {
 	if err := look(ctx, id); err != nil {
 		w.stale = true
 	}
+	w.ending.noted(id, w.alive(id), time.Now())
+}
+
+// alive reports whether an id runs as far as this worker knows.
+func (w *worker) alive(id string) bool {
+	return slices.ContainsFunc(w.got.Sandboxes, func(s cri.Sandbox) bool { return s.ID == id && s.Ready }) ||
+		slices.ContainsFunc(w.got.Containers, func(c cri.Container) bool { return c.ID == id && c.State == cri.ContainerRunning })
+}
+
+// lookLate looks again at ids whose end is overdue, and returns when to do so
+// next.
+func (w *worker) lookLate(ctx context.Context) time.Time {
+	for _, id := range w.ending.due(time.Now()) {
+		w.noted(ctx, id)
+	}
+	return w.ending.next()
 }
 
 // believe writes down what this worker takes for true, for the slow look.

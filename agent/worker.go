@@ -33,6 +33,7 @@ type worker struct {
 	pod     *corev1.Pod // as last seen; nil when not wanted
 	got     *plan.Observed
 	stale   bool // got must be looked at anew
+	ending  ending
 	local   local
 	trace   trace
 	printed corev1.PodStatus // last status published
@@ -60,6 +61,7 @@ func newWorker(a *Agent, key types.NamespacedName) *worker {
 		log:     a.cfg.Logger.With("pod", key.String()),
 		trigger: make(chan struct{}, 1),
 		got:     &plan.Observed{},
+		ending:  ending{},
 	}
 	w.jobs.running = map[string]*job{}
 	w.probes.running = map[probeKey]context.CancelFunc{}
@@ -115,6 +117,7 @@ func (w *worker) run(ctx context.Context) {
 func (w *worker) sync(ctx context.Context) time.Time {
 	for ctx.Err() == nil {
 		w.absorb()
+		late := w.lookLate(ctx)
 		w.adopt()
 		if w.stale {
 			if err := w.lookAgain(ctx); err != nil {
@@ -129,7 +132,7 @@ func (w *worker) sync(ctx context.Context) time.Time {
 			return time.Now().Add(time.Second)
 		}
 		if len(steps) == 0 {
-			return next
+			return sooner(next, late)
 		}
 		w.take(ctx, steps)
 	}

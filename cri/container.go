@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -89,7 +88,7 @@ func SortContainers(list []Container) {
 }
 
 // Container returns one container with all that the runtime knows of it, or
-// ErrNotFound.
+// ErrNotFound. SandboxID stays empty: a status does not name it, a list does.
 func (c *Client) Container(ctx context.Context, id string) (Container, error) {
 	v := verb{what: "look at container", id: id, limit: lookTimeout}
 	resp, err := call(ctx, v, c.runtime.ContainerStatus,
@@ -98,18 +97,8 @@ func (c *Client) Container(ctx context.Context, id string) (Container, error) {
 		return Container{}, err
 	}
 	s := resp.GetStatus()
-	// The status does not name the sandbox; the list does.
-	list, err := call(ctx, v, c.runtime.ListContainers,
-		&runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{Id: s.GetId()}})
-	if err != nil {
-		return Container{}, err
-	}
-	if len(list.Containers) == 0 {
-		return Container{}, fmt.Errorf("%s: %w", v.name(), ErrNotFound)
-	}
 	out := Container{
 		ID:          s.GetId(),
-		SandboxID:   list.Containers[0].PodSandboxId,
 		Name:        s.GetMetadata().GetName(),
 		PodUID:      s.GetLabels()[LabelPodUID],
 		Attempt:     s.GetMetadata().GetAttempt(),

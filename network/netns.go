@@ -57,3 +57,24 @@ func checkNamespace(f *os.File) error {
 	}
 	return nil
 }
+
+// dropNamespace unmounts a namespace that a dead sandbox left at path: a
+// runtime that is killed while it starts a sandbox forgets it. Anything but a
+// network namespace's mount is left alone; the absent is dropped already.
+func dropNamespace(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil // not there, or not for us to see
+	}
+	err = checkNamespace(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil
+	}
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+		return nil // a path in /proc: a process lives there, and the kernel cleans up after it
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("drop network namespace: %w", err)
+	}
+	return nil
+}

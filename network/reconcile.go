@@ -57,8 +57,9 @@ func (n *Network) detach(id string) error {
 	return n.release(id)
 }
 
-// Reconcile squares what we hold with the sandboxes that the runtime lists.
-// A lease of another sandbox is released, a link of another sandbox removed.
+// Reconcile squares what we hold with the sandboxes that the runtime lists,
+// in whatever state. The lease of any other is released, its link removed, and
+// the namespace that a killed runtime forgot is unmounted.
 // A sandbox that the runtime is still starting is not listed yet, so that a
 // link younger than a minute is left for the next call, with its lease.
 func (n *Network) Reconcile(ctx context.Context, live []string) error {
@@ -107,13 +108,14 @@ func (n *Network) prune(h *netlink.Handle, id string, link netlink.Link) error {
 	if err != nil {
 		return err
 	}
-	if l, ok := n.leaseOf(id); ok && l.Held() && now-l.Since < settle {
+	l, ok := n.leaseOf(id)
+	if ok && l.Held() && now-l.Since < settle {
 		return nil
 	}
 	if err := n.deleteLink(h, link); err != nil {
 		return err
 	}
-	return n.release(id)
+	return errors.Join(n.release(id), dropNamespace(l.Netns))
 }
 
 func (n *Network) deleteLink(h *netlink.Handle, link netlink.Link) error {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"pinnace/network/lease"
 	"pinnace/testenv/netns"
 )
@@ -266,6 +268,38 @@ func TestReconcile(t *testing.T) {
 		}
 		if diff := difference(before, kernel(t)); diff != "" {
 			t.Errorf("left or taken too much:\n%s", diff)
+		}
+	})
+}
+
+// TestForgottenNamespace: a runtime was killed while it started a sandbox.
+func TestForgottenNamespace(t *testing.T) {
+	netns.Run(t, func(t *testing.T) {
+		n, _ := serve(t, testConfig(t))
+		before := kernel(t)
+		path := filepath.Join(t.TempDir(), "cni-1")
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		pod := netns.New(t, "pod")
+		if err := unix.Mount(pod.Path(), path, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		a := begin(n, "dead", pod)
+		a.netns = path
+		if err := runSteps(t.Context(), a.steps()); err != nil {
+			t.Fatal(err)
+		}
+		_ = a.closeHandles()
+		later(n, 2*settle)
+		if err := n.Reconcile(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("the namespace is still there: %v", err)
+		}
+		if diff := difference(before, kernel(t)); diff != "" {
+			t.Errorf("left behind:\n%s", diff)
 		}
 	})
 }

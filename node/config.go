@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -93,20 +94,32 @@ func defaultPods() string {
 	return "10.85.0.0/23"
 }
 
+// resolvConf is the resolver file that names servers which a pod can reach:
+// where systemd-resolved has put itself on loopback, that is the list behind it.
+func resolvConf() string {
+	const plain, behind = "/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"
+	text, err := os.ReadFile(plain)
+	if err == nil && strings.Contains(string(text), "127.0.0.53") && exists(behind) {
+		return behind
+	}
+	return plain
+}
+
 // flags declares the agent's flags on a new set; every one is also a key of
 // the config file.
 func (c *Config) flags(name string, out io.Writer) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
-	fs.SetOutput(out)
+	fs.SetOutput(io.Discard) // an error is told once, by Main
+	fs.Usage = func() { printFlags(out, fs) }
 	host, _ := os.Hostname()
-	fs.StringVar(&c.Root, "root", "/var/lib/pinnace", "`folder` of what survives a reboot")
-	fs.StringVar(&c.Run, "run", "/run/pinnace", "`folder` of sockets and what a reboot may lose")
-	fs.StringVar(&c.Manifests, "manifests", "/etc/pinnace/manifests", "`folder` whose manifests run as pods")
+	fs.StringVar(&c.Root, "root", "/var/lib/pinnace", "`dir` of what survives a reboot")
+	fs.StringVar(&c.Run, "run", "/run/pinnace", "`dir` of sockets and what a reboot may lose")
+	fs.StringVar(&c.Manifests, "manifests", "/etc/pinnace/manifests", "`dir` whose manifests run as pods")
 	fs.StringVar(&c.NodeName, "node-name", strings.ToLower(host), "`name` of this node")
-	fs.StringVar(&c.CRIEndpoint, "cri-endpoint", "", "runtime's CRI `socket` (unix:///...); without it the agent runs a containerd of its own")
-	fs.StringVar(&c.Network, "network", "", "who wires pods: `pinnace or cni` (default pinnace; must be given when the runtime has a CNI configuration)")
-	fs.StringVar(&c.CgroupRoot, "cgroup-root", "", "`/NAME` of the cgroup that holds all pods (default /pinnace-ID)")
-	fs.StringVar(&c.ResolvConf, "resolv-conf", "/etc/resolv.conf", "resolver `file` that pods inherit")
+	fs.StringVar(&c.CRIEndpoint, "cri-endpoint", "", "runtime's CRI socket, a `url` (unix:///...); without it the agent runs a containerd of its own")
+	fs.StringVar(&c.Network, "network", "", "who wires pods, `pinnace|cni` (default pinnace; must be given when the runtime has a CNI configuration)")
+	fs.StringVar(&c.CgroupRoot, "cgroup-root", "", "`/name` of the cgroup that holds all pods (default /pinnace-ID)")
+	fs.StringVar(&c.ResolvConf, "resolv-conf", resolvConf(), "resolver `file` that pods inherit")
 	c.Pods.Set(defaultPods())
 	fs.Var(&c.Pods, "pod-cidr", "pod `prefix` of this node, one per family, comma-separated")
 	fs.Var(&c.NodeIPs, "node-ip", "`addresses` of this node, comma-separated (default: those towards the default route)")
@@ -116,16 +129,42 @@ func (c *Config) flags(name string, out io.Writer) *flag.FlagSet {
 	return fs
 }
 
+// printFlags is a command's --help.
+func printFlags(out io.Writer, fs *flag.FlagSet) {
+	fmt.Fprintf(out, "%s takes these flags:\n\n", fs.Name())
+	fs.VisitAll(func(f *flag.Flag) {
+		value, text := flag.UnquoteUsage(f)
+		if f.DefValue != "" {
+			text += " (default " + f.DefValue + ")"
+		}
+		fmt.Fprintf(out, "  --%s %s\n        %s\n", f.Name, strings.ToUpper(value), text)
+	})
+}
+
+// readFlags parses a command line; --help prints the flags, an error does not.
+func readFlags(fs *flag.FlagSet, args []string) error {
+	help := slices.ContainsFunc(args, func(a string) bool { return a == "--help" || a == "-help" || a == "-h" })
+	usage := fs.Usage
+	if !help {
+		fs.Usage = func() {}
+	}
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	fs.Usage = usage
+	if fs.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	return nil
+}
+
 // parse reads flags over the config file over the defaults, and checks all.
 func parse(name string, args []string, out io.Writer) (*Config, error) {
 	c := &Config{}
 	fs := c.flags(name, out)
 	file := fs.String("config", "", "config `file` in YAML; its keys are the flags' names, and flags win")
-	if err := fs.Parse(args); err != nil {
+	if err := readFlags(fs, args); err != nil {
 		return nil, err
-	}
-	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("%s: unexpected argument %q", name, fs.Arg(0))
 	}
 	if *file != "" {
 		if err := readFile(fs, *file); err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 )
 
 const usage = `pinnace runs Kubernetes pods on this host.
@@ -45,6 +44,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	case errors.As(err, &wrong):
 		fmt.Fprintf(stderr, "pinnace %s: %v\n", args[0], err)
+		fmt.Fprintf(stderr, "pinnace %s --help lists the flags\n", args[0])
 		return 2
 	}
 	fmt.Fprintf(stderr, "pinnace %s: %v\n", args[0], err)
@@ -62,16 +62,10 @@ func level(name string) (slog.Level, error) {
 	return l, err
 }
 
+// version is set by the linker (deploy/build.sh).
+var version = "development"
+
 func runVersion(_ context.Context, _ []string, stdout, _ io.Writer) error {
-	version := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				version += " " + s.Value
-			}
-		}
-	}
 	_, err := fmt.Fprintln(stdout, "pinnace", version)
 	return err
 }

@@ -122,7 +122,7 @@ func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	fs := cfg.flags("pinnace status", stderr)
 	form := fs.String("o", "", "output `form`: json, or for people when not given")
 	file := fs.String("config", "", "config `file` in YAML")
-	if err := fs.Parse(args); err != nil {
+	if err := readFlags(fs, args); err != nil {
 		return usageError{err}
 	}
 	if *file != "" {

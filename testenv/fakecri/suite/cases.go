@@ -27,7 +27,7 @@ func life(e *env) {
 	if c.State != cri.ContainerCreated || !c.StartedAt.IsZero() || !c.FinishedAt.IsZero() || c.CreatedAt.Before(before) {
 		e.Errorf("created container is %+v", c)
 	}
-	if c.ID != id || c.SandboxID != box.id || c.Name != "web" || c.Attempt != 4 || c.PodUID != box.cfg.Metadata.Uid {
+	if c.ID != id || c.Name != "web" || c.Attempt != 4 || c.PodUID != box.cfg.Metadata.Uid {
 		e.Errorf("created container is %+v", c)
 	}
 	if c.LogPath != filepath.Join(e.logDir, "web.4.log") || c.ImageRef == "" || c.Annotations[cri.AnnotationBackoff] != "10s" {
