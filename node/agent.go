@@ -110,6 +110,7 @@ func (h *house) serve(ctx context.Context) error {
 	}
 	if h.network != nil {
 		g.Go(func() error { return h.network.Run(ctx) })
+		g.Go(func() error { return h.keepReconciling(ctx) })
 	}
 	a, err := h.agent()
 	if err != nil {

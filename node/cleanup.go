@@ -111,7 +111,33 @@ func (h *house) endPods(ctx context.Context) error {
 			return client.RemoveSandbox(gctx, s.ID)
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil || h.cfg.CRIEndpoint == "" || h.cfg.Network == "cni" {
+		return err
+	}
+	return h.withdrawHook(ctx, client)
+}
+
+// withdrawHook takes the hook out of a shared runtime, unless pods of others
+// still need it for their own removal.
+func (h *house) withdrawHook(ctx context.Context, client *cri.Client) error {
+	others, err := client.Sandboxes(ctx, nil)
+	if err != nil {
+		return err
+	}
+	status, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	bin, conf, err := cniFolders(status.Info["config"])
+	if err != nil {
+		return err
+	}
+	if len(others) > 0 && exists(filepath.Join(conf, ownConflist)) {
+		h.log.Warn("left the CNI hook in place: pods of others are on this runtime; run cleanup again when they are gone",
+			"pods", len(others), "file", filepath.Join(conf, ownConflist))
+		return nil
+	}
+	return network.Uninstall(bin, conf)
 }
 
 // cleanupGrace is how long cleanup waits for a container after SIGTERM.
