@@ -153,7 +153,9 @@ func (w *worker) stop(ctx context.Context, s plan.Step) {
 			w.noted(ctx, s.ID)
 			if err != nil {
 				w.fail(plan.SubjectRemove, s, err)
+				return
 			}
+			delete(w.got.Failures, plan.SubjectRemove)
 		}
 	})
 }

@@ -532,3 +532,64 @@ func TestReboot(t *testing.T) {
 		}
 	})
 }
+
+// TestPullBacksOff counts the pulls of an image that is not to be had.
+func TestPullBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakecri.Config{})
+		leave := w.start(w.runtime, w.runtime.Exits)
+		defer leave()
+		w.apply(pod(func(p *corev1.Pod) { p.Spec.Containers[0].Image = "absent" }))
+		for _, step := range []struct {
+			wait   time.Duration
+			reason string
+		}{
+			{5 * time.Second, "ErrImagePull"},      // tried at 0, next at 10
+			{10 * time.Second, "ImagePullBackOff"}, // tried at 10, next at 30
+		} {
+			settle(step.wait)
+			st := w.get().Status.ContainerStatuses[0].State.Waiting
+			if st == nil || st.Reason != step.reason {
+				t.Errorf("after %v more: %+v, want %s", step.wait, st, step.reason)
+			}
+		}
+		w.runtime.Load("absent", cri.Image{})
+		settle(14 * time.Second) // 29 s
+		if w.ready() {
+			t.Error("pulled before the back-off of 20 s was over")
+		}
+		settle(2 * time.Second)
+		if !w.ready() {
+			t.Errorf("not ready although the image came: %+v", w.get().Status.ContainerStatuses)
+		}
+	})
+}
+
+// TestRuntimeDownWhileStopping deletes a pod while nobody answers: the worker
+// must try again with pauses, not in a hot loop, and end what it began.
+func TestRuntimeDownWhileStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakecri.Config{})
+		m := &mortal{Runtime: w.runtime, at: -1}
+		leave := w.start(m, w.runtime.Exits)
+		defer leave()
+		w.apply(pod())
+		settle(time.Second)
+		before := m.count()
+		w.runtime.SetDown(true)
+		w.apply()
+		settle(time.Minute)
+		if n := m.count() - before; n == 0 || n > 20 {
+			t.Errorf("%d calls in a minute without a runtime", n)
+		}
+		w.runtime.SetDown(false)
+		settle(time.Minute)
+		w.nothing()
+	})
+}
+
+func (m *mortal) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.calls
+}

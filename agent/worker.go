@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"pinnace/agent/image"
 	"pinnace/agent/plan"
 	"pinnace/agent/volume"
 	"pinnace/cri"
@@ -191,7 +192,7 @@ func (w *worker) take(ctx context.Context, steps []plan.Step) {
 		}
 		subject := subjectOf(s)
 		if err == nil {
-			if s.Verb != plan.StopSandbox && s.Verb != plan.Create { // half of the way: the other half may have failed
+			if s.Verb.Settles() {
 				delete(w.got.Failures, subject)
 			}
 			w.log.Debug("took a step", "step", s.Verb, "container", s.Container, "id", s.ID, "took", time.Since(began))
@@ -233,6 +234,8 @@ func reasonOf(s plan.Step, err error) string {
 		return "FailedMount"
 	case plan.RunSandbox, plan.StopSandbox:
 		return "FailedCreatePodSandBox"
+	case plan.Pull:
+		return image.ErrImagePull
 	case plan.Create:
 		return "CreateContainerError"
 	case plan.Start:

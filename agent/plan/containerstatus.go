@@ -61,7 +61,9 @@ func (d *decision) status(c *corev1.Container, attempts []cri.Container, node No
 	case cri.ContainerExited:
 		s.State = terminated(last, node)
 		s.Ready = init && last.ExitCode == 0
-		d.retrying(&s, c, last)
+		if !s.Ready {
+			d.retrying(&s, c, last)
+		}
 	}
 	return s
 }

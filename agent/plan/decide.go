@@ -131,7 +131,7 @@ func (d *decision) stopAll(uid string, grace time.Duration, why string) bool {
 }
 
 func (d *decision) stop(c cri.Container, grace time.Duration, why string, restart bool) {
-	if s, ok := d.got.Stopping[c.ID]; ok && s.Grace <= grace {
+	if s, ok := d.got.Stopping[c.ID]; ok && s.Grace <= grace || d.blocked(SubjectRemove) {
 		return
 	}
 	d.add(Step{Verb: Stop, ID: c.ID, Container: c.Name, UID: c.PodUID, Grace: grace, Reason: why, Restart: restart})

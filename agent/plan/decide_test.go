@@ -315,6 +315,15 @@ func TestDecide(t *testing.T) {
 			got:  Observed{Sandboxes: ready, Containers: tries(ran("c", 0, up, 0)), Stopping: map[string]Stopping{"c0": {Grace: 5 * time.Second}}},
 		},
 		{
+			name: "deleted: a stop that did not work is not tried again at once",
+			want: web(deleted(5)),
+			got: Observed{
+				Sandboxes: ready, Containers: tries(ran("c", 0, up, 0)),
+				Failures: map[Subject]Failure{SubjectRemove: {RetryAt: t0.Add(2 * time.Second)}},
+			},
+			wake: t0.Add(2 * time.Second),
+		},
+		{
 			name: "deleted again with less grace: hurry",
 			want: web(deleted(0)),
 			got:  Observed{Sandboxes: ready, Containers: tries(ran("c", 0, up, 0)), Stopping: map[string]Stopping{"c0": {Grace: 5 * time.Second}}},

@@ -126,6 +126,17 @@ const (
 	Forget          Verb = "forget"           // tell the source that nothing is left
 )
 
+// Settles reports whether a step of this verb, once done, makes an earlier
+// failure of its subject void. Half of the way does not: what may have failed
+// is the other half.
+func (v Verb) Settles() bool {
+	switch v {
+	case StopSandbox, Create, Pull, PostStart, Stop:
+		return false
+	}
+	return true
+}
+
 // Step is one thing to do. Fields that a verb does not need are zero.
 type Step struct {
 	Verb      Verb

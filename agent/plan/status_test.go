@@ -98,6 +98,12 @@ func TestStatus(t *testing.T) {
 			is:  summary{Phase: "Running", Ready: "True", Init: initialized, States: []string{"i terminated Completed ready", "c running ready"}},
 		},
 		{
+			name: "init container done at the second try does not wait for a third", want: web(inits("i")), now: t0.Add(time.Second),
+			got: Observed{Sandboxes: ready, Containers: tries(waits(ran("i", 1, down, 0), 10*time.Second))},
+			is: summary{Phase: "Pending", Ready: notReady, Init: "True", Restarts: 1,
+				States: []string{"i terminated Completed ready", "c waiting PodInitializing"}},
+		},
+		{
 			name: "init container failed for good", want: web(inits("i"), policy(corev1.RestartPolicyNever)),
 			got: Observed{Sandboxes: ready, Containers: tries(ran("i", 0, down, 1))},
 			is: summary{Phase: "Failed", Ready: "False PodFailed", Init: "False ContainersNotInitialized",
