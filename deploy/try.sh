@@ -17,10 +17,14 @@ for sample in "$here"/samples/*.yaml; do
   [ -e "$manifests/${sample##*/}" ] || cp "$sample" "$manifests/"
 done
 
+flags=
+[ "$root" = /var/lib/pinnace ] || flags+=" --root $root"
+[ "$run" = /run/pinnace ] || flags+=" --run $run"
+
 tell() {
-  # shellcheck disable=SC2034
-  for i in $(seq 150); do
-    ip=$("$bin/pinnace" status --root "$root" --run "$run" 2>/dev/null | awk '$2=="web" && $3=="1/1" {split($7, a, ","); print a[1]}') || true
+  # shellcheck disable=SC2086
+  for _ in $(seq 150); do
+    ip=$("$bin/pinnace" status $flags 2>/dev/null | awk '$2=="web" && $3=="1/1" {split($7, a, ","); print a[1]}') || true
     [ -z "$ip" ] || break
     sleep 0.2
   done
@@ -30,21 +34,19 @@ tell() {
   fi
   cat <<TEXT
 
-$("$bin/pinnace" status --root "$root" --run "$run")
+$("$bin/pinnace" status $flags)
 
 Try, in another terminal:
-  curl http://$ip:8080/                  ask a pod
-  $bin/pinnace status                    see pods, and a verdict on every manifest
-  \$EDITOR $manifests/web.yaml           change a pod: it is replaced
-  rm $manifests/web.yaml                 take it away
+$(printf '  %-52s %s\n' "curl http://$ip:8080/" "ask a pod" \
+  "$bin/pinnace status$flags" "see pods, and a verdict on every manifest" \
+  "\$EDITOR $manifests/web.yaml" "change a pod: it is replaced" \
+  "rm $manifests/web.yaml" "take it away")
 Ctrl-C ends the agent only: the pods go on, and the next make run takes them up.
-  $bin/pinnace cleanup                   ends the pods and removes all that was made
+$(printf '  %-52s %s\n' "$bin/pinnace cleanup$flags" "ends the pods and removes all that was made")
 
 TEXT
 }
 tell &
-args=()
-[ "$root" = /var/lib/pinnace ] || args+=(--root "$root")
-[ "$run" = /run/pinnace ] || args+=(--run "$run")
-[ "$manifests" = /etc/pinnace/manifests ] || args+=(--manifests "$manifests")
-exec "$bin/pinnace" agent "${args[@]}"
+[ "$manifests" = /etc/pinnace/manifests ] || flags+=" --manifests $manifests"
+# shellcheck disable=SC2086
+exec "$bin/pinnace" agent $flags
