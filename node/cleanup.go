@@ -42,9 +42,9 @@ func runCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		do   func(context.Context) error
 	}{
 		{"end the pods", h.endPods},
-		{"remove the pods' files", func(ctx context.Context) error { return h.removePods(ctx) }},
-		{"remove links, rules and addresses", func(context.Context) error { return network.Cleanup(cfg.networkConfig(h)) }},
 		{"stop containerd", h.stopRuntime},
+		{"remove the pods' files", h.removePods},
+		{"remove links, rules and addresses", func(context.Context) error { return network.Cleanup(cfg.networkConfig(h)) }},
 		{"remove cgroups", func(context.Context) error { return h.cleanCgroups() }},
 		{"remove folders", func(context.Context) error { return h.removeFolders() }},
 	} {
@@ -68,14 +68,15 @@ func (h *house) endPods(ctx context.Context) error {
 		if !exists(h.path("containerd")) {
 			return nil
 		}
-		var err error
-		if h.daemon, err = containerd.New(h.cfg.containerdConfig(h)); err != nil {
+		daemon, err := containerd.New(h.cfg.containerdConfig(h))
+		if err != nil {
+			h.log.Warn("containers end with their processes: containerd cannot be asked", "err", err)
+			return nil
+		}
+		if err := daemon.Start(ctx); err != nil {
 			return err
 		}
-		if err := h.daemon.Start(ctx); err != nil {
-			return err
-		}
-		endpoint = h.daemon.Endpoint()
+		endpoint = daemon.Endpoint()
 	}
 	client, err := cri.Dial(endpoint)
 	if err != nil {
@@ -147,11 +148,13 @@ func (h *house) removePods(ctx context.Context) error {
 	return volume.Sweep(ctx, h.path("pods"), func(string) bool { return false })
 }
 
+// stopRuntime ends the private containerd and what is left of its containers,
+// also when its program is not installed any more.
 func (h *house) stopRuntime(ctx context.Context) error {
-	if h.daemon == nil {
+	if h.cfg.CRIEndpoint != "" {
 		return nil
 	}
-	return h.daemon.Stop(ctx)
+	return containerd.Cleanup(ctx, h.cfg.containerdConfig(h))
 }
 
 func (h *house) cleanCgroups() error {
