@@ -14,7 +14,7 @@ import (
 
 // print is the report for people.
 func (r Report) print(out io.Writer) error {
-	fmt.Fprintf(out, "node %s, pods in %s, up %s\n\n", r.Node.Name, strings.Join(r.Node.PodCIDRs, " and "),
+	fmt.Fprintf(out, "node %s, instance %s, pods in %s, up %s\n\n", r.Node.Name, r.Node.Instance, strings.Join(r.Node.PodCIDRs, " and "),
 		duration.HumanDuration(time.Since(r.Node.Since)))
 	tw := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	if len(r.Pods) == 0 {

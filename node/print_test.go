@@ -15,7 +15,7 @@ import (
 func TestPrint(t *testing.T) {
 	now := time.Now()
 	r := Report{
-		Node: NodeReport{Name: "edge", PodCIDRs: []string{"10.85.0.0/23", "fd00::/64"}, Manifests: "/m", Since: now.Add(-time.Minute)},
+		Node: NodeReport{Name: "edge", Instance: "p123456", PodCIDRs: []string{"10.85.0.0/23", "fd00::/64"}, Manifests: "/m", Since: now.Add(-time.Minute)},
 		Pods: []PodReport{
 			{Namespace: "default", Name: "web", Created: now.Add(-time.Hour), Status: corev1.PodStatus{
 				Phase: corev1.PodRunning, PodIPs: []corev1.PodIP{{IP: "10.85.0.2"}, {IP: "fd00::2"}},
@@ -37,7 +37,7 @@ func TestPrint(t *testing.T) {
 	if err := r.print(&out); err != nil {
 		t.Fatal(err)
 	}
-	want := `node edge, pods in 10.85.0.0/23 and fd00::/64, up 60s
+	want := `node edge, instance p123456, pods in 10.85.0.0/23 and fd00::/64, up 60s
 
 NAMESPACE   POD   READY   STATUS         RESTARTS   AGE   IP
 default     web   1/1     Running        2          60m   10.85.0.2,fd00::2

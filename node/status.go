@@ -32,6 +32,7 @@ type Report struct {
 // NodeReport is the node's part of a Report.
 type NodeReport struct {
 	Name      string    `json:"name"`
+	Instance  string    `json:"instance"` // marks what is ours in kernel and runtime
 	PodCIDRs  []string  `json:"podCIDRs"`
 	Runtime   string    `json:"runtime"`
 	Manifests string    `json:"manifests"`
@@ -91,7 +92,7 @@ func (h *house) answer(ctx context.Context) error {
 func (h *house) report() Report {
 	snapshot, note := h.files.get()
 	r := Report{Note: note, Node: NodeReport{
-		Name: h.cfg.NodeName, Manifests: h.cfg.Manifests, Since: h.began, Runtime: h.cfg.CRIEndpoint,
+		Name: h.cfg.NodeName, Instance: h.cfg.Instance(), Manifests: h.cfg.Manifests, Since: h.began, Runtime: h.cfg.CRIEndpoint,
 	}}
 	if h.daemon != nil {
 		r.Node.Runtime = h.daemon.Endpoint()
