@@ -2,13 +2,10 @@ package node
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -108,103 +105,6 @@ func (h *house) openRuntime(ctx context.Context) error {
 	return h.shareNetwork(ctx)
 }
 
-// foreignCNI is a CNI configuration on a shared runtime that is not ours.
-const ownConflist = "00-pinnace.conflist"
-
-// shareNetwork joins a runtime that others use too: its network stays as it
-// is unless the operator says who owns it.
-func (h *house) shareNetwork(ctx context.Context) error {
-	if h.cfg.Network == "cni" {
-		return nil
-	}
-	status, err := h.runtime.Status(ctx)
-	if err != nil {
-		return err
-	}
-	bin, conf, err := cniFolders(status.Info["config"])
-	if err != nil {
-		return err
-	}
-	if foreign := foreignCNI(conf); foreign != "" && h.cfg.Network == "" {
-		return fmt.Errorf("the runtime already has a pod network (%s): say --network cni to use it, or --network pinnace to put ours before it", foreign)
-	}
-	if err := h.installHook(bin, conf); err != nil {
-		return err
-	}
-	return h.awaitNetwork(ctx, filepath.Join(conf, ownConflist))
-}
-
-// cniFolders reads where the runtime looks for CNI plugins and configuration
-// out of its verbose status.
-func cniFolders(config string) (bin, conf string, err error) {
-	var c struct {
-		CNI struct {
-			BinDir  string   `json:"binDir"`
-			BinDirs []string `json:"binDirs"`
-			ConfDir string   `json:"confDir"`
-		} `json:"cni"`
-	}
-	if err := json.Unmarshal([]byte(config), &c); err != nil {
-		return "", "", fmt.Errorf("read the runtime's configuration: %w", err)
-	}
-	bin, conf = c.CNI.BinDir, c.CNI.ConfDir
-	if bin == "" && len(c.CNI.BinDirs) > 0 {
-		bin = c.CNI.BinDirs[0]
-	}
-	if bin == "" || conf == "" {
-		return "", "", errors.New("the runtime does not tell its CNI folders: say --network cni and configure its network yourself")
-	}
-	return bin, conf, nil
-}
-
-// foreignCNI names the first CNI configuration in dir that is not ours.
-func foreignCNI(dir string) string {
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return ""
-	}
-	for _, f := range files {
-		ext := filepath.Ext(f.Name())
-		if f.Name() != ownConflist && (ext == ".conf" || ext == ".conflist" || ext == ".json") {
-			return filepath.Join(dir, f.Name())
-		}
-	}
-	return ""
-}
-
-// awaitNetwork waits until the runtime has loaded our configuration. It may
-// have missed a rename; a plain write is always seen.
-func (h *house) awaitNetwork(ctx context.Context, file string) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	var reason string
-	for try := range 50 {
-		status, err := h.runtime.Status(ctx)
-		if err != nil {
-			return err
-		}
-		if status.NetworkReady {
-			return nil
-		}
-		reason = status.Reason
-		if try == 10 {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				return err
-			}
-			if err := os.WriteFile(file, text, 0o644); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-	return fmt.Errorf("the runtime has not loaded %s: %s", file, reason)
-}
-
 // openCgroups asks who drives the cgroups: for a private containerd that is
 // systemd where it is PID 1, for a shared one whatever it says.
 func (h *house) openCgroups(ctx context.Context) error {
@@ -226,42 +126,6 @@ func (c *Config) cgroupRoot() string {
 		return c.CgroupRoot
 	}
 	return "/pinnace-" + c.Instance()
-}
-
-// reconcile gives back the addresses of sandboxes that are no more. Every
-// sandbox of the runtime counts: the hook serves whoever asks it.
-func (h *house) reconcile(ctx context.Context) error {
-	if h.network == nil {
-		return nil
-	}
-	sandboxes, err := h.runtime.Sandboxes(ctx, nil)
-	if err != nil {
-		return err
-	}
-	var live []string
-	for _, s := range sandboxes {
-		live = append(live, s.ID)
-	}
-	return h.network.Reconcile(ctx, live)
-}
-
-// reconcileEvery is how often addresses are compared with sandboxes, for the
-// releases that the hook could not deliver.
-const reconcileEvery = time.Minute
-
-func (h *house) keepReconciling(ctx context.Context) error {
-	t := time.NewTicker(reconcileEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-			if err := h.reconcile(ctx); err != nil && ctx.Err() == nil {
-				h.log.Warn("addresses not reconciled", "err", err)
-			}
-		}
-	}
 }
 
 // loadImages brings the image files below ROOT/images into containerd.
