@@ -11,6 +11,7 @@ need containerd containerd
 need runc runc
 need iptables iptables
 need ip iproute2
+need nft nftables
 need curl curl
 need git git
 # The pause program is C, linked without anything around it.
