@@ -107,7 +107,8 @@ type Config struct {
 	// is called again and again. An event only means: look.
 	Exits  func(ctx context.Context, exited func(id string)) error
 	Logger *slog.Logger
-	// Parallel is how many containers or sandboxes may be started at once.
+	// Parallel is how many sandboxes may be started at once, and as many
+	// containers beside them.
 	Parallel int
 }
 
@@ -121,7 +122,7 @@ const (
 type Agent struct {
 	cfg     Config
 	rotator *logs.Rotator
-	starts  chan struct{} // one token per start under way
+	starts  lanes // what may be started at once
 
 	mu      sync.Mutex
 	workers map[types.NamespacedName]*worker
@@ -134,7 +135,7 @@ func New(cfg Config) *Agent {
 	return &Agent{
 		cfg:     cfg,
 		rotator: logs.New(logs.Config{MaxSize: 10 << 20, MaxFiles: 5, Logger: cfg.Logger}, cfg.Runtime),
-		starts:  make(chan struct{}, max(1, cfg.Parallel)),
+		starts:  newLanes(max(1, cfg.Parallel)),
 		workers: map[types.NamespacedName]*worker{},
 		owners:  map[string]*worker{},
 	}
@@ -150,7 +151,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.running.Wait()
 	defer loops.Wait()
 	loops.Go(func() { a.listen(ctx) })
-	loops.Go(func() { a.every(ctx, lookEvery, a.look) })
+	loops.Go(func() { a.every(ctx, lookEvery, func(ctx context.Context) { a.look(ctx) }) })
 	loops.Go(func() { a.every(ctx, rotateEvery, a.rotate) })
 	return a.cfg.Source.Watch(ctx, func(key types.NamespacedName) { a.worker(ctx, key).wake() })
 }
@@ -217,12 +218,21 @@ func (a *Agent) disown(id string) {
 	delete(a.owners, id)
 }
 
+// lanes hold one token per start under way. Sandboxes and containers have a
+// lane each, so that pods do not all wait for the last one's sandbox: the
+// runtime works on a sandbox's links and a container's disk side by side.
+type lanes struct{ sandboxes, containers lane }
+
+type lane chan struct{}
+
+func newLanes(width int) lanes { return lanes{make(lane, width), make(lane, width)} }
+
 // begin waits for a free place among the starts under way. The place is
 // given back by calling what it returns.
-func (a *Agent) begin(ctx context.Context) (func(), error) {
+func (l lane) begin(ctx context.Context) (func(), error) {
 	select {
-	case a.starts <- struct{}{}:
-		return func() { <-a.starts }, nil
+	case l <- struct{}{}:
+		return func() { <-l }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -65,7 +65,7 @@ func (w *worker) create(ctx context.Context, s plan.Step) error {
 	if err != nil {
 		return err
 	}
-	done, err := w.agent.begin(ctx)
+	done, err := w.agent.starts.containers.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (w *worker) create(ctx context.Context, s plan.Step) error {
 }
 
 func (w *worker) startContainer(ctx context.Context, s plan.Step) error {
-	done, err := w.agent.begin(ctx)
+	done, err := w.agent.starts.containers.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,10 @@ func (w *worker) startContainer(ctx context.Context, s plan.Step) error {
 		return err
 	}
 	w.log.Info("started a container", "container", s.Container, "attempt", s.Attempt, "id", s.ID)
-	return w.lookContainer(whole, s.ID)
+	if err := w.lookContainer(whole, s.ID); err != nil {
+		w.stale = true // it runs; what it looks like is seen with the next look
+	}
+	return nil
 }
 
 // containerConfig is what the runtime is told about one attempt.
@@ -166,7 +169,7 @@ func (w *worker) ownMounts(c *corev1.Container, attempt uint32) (all []*runtimea
 	if err != nil {
 		return nil, "", err
 	}
-	return append(all, &runtimeapi.Mount{HostPath: message, ContainerPath: c.TerminationMessagePath}), message, nil
+	return append(all, &runtimeapi.Mount{HostPath: message, ContainerPath: filepath.Join("/", c.TerminationMessagePath)}), message, nil
 }
 
 // hostsFile writes the pod's /etc/hosts. It lies in the pod's folder and is

@@ -28,7 +28,9 @@ type job struct{ cancel context.CancelFunc }
 // The note that f returns is applied by the worker, unless the job was called
 // off by then.
 func (j *jobs) begin(ctx context.Context, w *worker, name string, f func(context.Context) func(*worker)) {
-	j.cancel(name)
+	if old, ok := j.running[name]; ok {
+		old.cancel()
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	me := &job{cancel}
 	j.running[name] = me

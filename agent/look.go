@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -49,6 +48,11 @@ func (a *Agent) restore(ctx context.Context) error {
 		a.workers[key] = w
 	}
 	details.Wait()
+	if err := a.sweepMarks(pods); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, w := range a.workers {
 		a.start(ctx, w)
 		w.wake()
@@ -56,7 +60,7 @@ func (a *Agent) restore(ctx context.Context) error {
 	if len(pods) > 0 {
 		a.cfg.Logger.Info("took up running pods", "pods", len(pods))
 	}
-	return a.sweepMarks(pods)
+	return nil
 }
 
 // observeAll lists everything of ours in the runtime by pod name.
@@ -91,11 +95,11 @@ func (a *Agent) observeAll(ctx context.Context, more map[string]string) (map[typ
 
 // look finds what events have lost: it lists the whole node and wakes the
 // workers whose picture of their pod is not what the runtime shows.
-func (a *Agent) look(ctx context.Context) {
+func (a *Agent) look(ctx context.Context) (answered bool) {
 	pods, err := a.observeAll(ctx, nil)
 	if err != nil {
-		a.cfg.Logger.Warn("looked at the runtime in vain", "err", err)
-		return
+		a.cfg.Logger.Debug("looked at the runtime in vain", "err", err)
+		return false
 	}
 	a.mu.Lock()
 	workers := maps.Clone(a.workers)
@@ -113,10 +117,12 @@ func (a *Agent) look(ctx context.Context) {
 			w.refresh()
 		}
 	}
+	return true
 }
 
 // listen follows the runtime's exit events for ever. When the stream breaks,
-// a look makes up for what was missed.
+// looks make up for what was missed: one as soon as the runtime answers, and
+// one when the new stream surely stands.
 func (a *Agent) listen(ctx context.Context) {
 	wait := time.Duration(0)
 	for ctx.Err() == nil {
@@ -127,11 +133,24 @@ func (a *Agent) listen(ctx context.Context) {
 		}
 		wait = min(max(2*wait, 100*time.Millisecond), 10*time.Second)
 		a.cfg.Logger.Debug("lost the runtime's events", "err", err)
+		a.running.Go(func() { a.catchUp(ctx) })
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
-			a.look(ctx)
+		}
+	}
+}
+
+// catchUp looks until the runtime answers, and once more a little later.
+func (a *Agent) catchUp(ctx context.Context) {
+	for answered := 0; answered < 2 && ctx.Err() == nil; {
+		if a.look(ctx) {
+			answered++
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(300 * time.Millisecond):
 		}
 	}
 }
@@ -176,7 +195,7 @@ func (a *Agent) sweepMarks(pods map[types.NamespacedName]*plan.Observed) error {
 		return err
 	}
 	for _, f := range files {
-		if !live[f.Name()] && strings.HasSuffix(f.Name(), ".json") {
+		if !live[f.Name()] { // also what a write left half done
 			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
 				return err
 			}

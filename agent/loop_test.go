@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -592,4 +593,43 @@ func (m *mortal) count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.calls
+}
+
+// TestPullsOfLikeNames: a container whose name begins another's must not call
+// off the other's pull.
+func TestPullsOfLikeNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fakecri.Config{Faults: fakecri.Faults{Slow: 1, SlowFor: 3 * time.Second}})
+		leave := w.start(w.runtime, w.runtime.Exits)
+		defer leave()
+		w.apply(pod(func(p *corev1.Pod) {
+			p.Spec.Containers = []corev1.Container{{Name: "web2", Image: "img"}, {Name: "web", Image: "img"}}
+		}))
+		settle(2 * time.Minute)
+		if !w.ready() {
+			t.Errorf("not ready: %+v", w.get().Status.ContainerStatuses)
+		}
+	})
+}
+
+// TestClockSetBack: a reboot with a clock that was set back makes the newest
+// sandbox the oldest by time; it is the newest all the same.
+func TestClockSetBack(t *testing.T) {
+	list := []cri.Sandbox{
+		{ID: "old", Attempt: 0, CreatedAt: time.Unix(2000, 0)},
+		{ID: "new", Attempt: 1, CreatedAt: time.Unix(1000, 0)},
+	}
+	if cri.SortSandboxes(list); list[0].ID != "new" {
+		t.Errorf("the newest sandbox is %s", list[0].ID)
+	}
+}
+
+func TestTerminationMessageIsTheEnd(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "message")
+	if err := os.WriteFile(file, append(make([]byte, 5000), "the end"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := readEnd(file, 4096); len(got) != 4096 || !strings.HasSuffix(got, "the end") {
+		t.Errorf("read %d bytes that end in %q", len(got), got[max(0, len(got)-10):])
+	}
 }

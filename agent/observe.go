@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -100,7 +101,7 @@ func withMessage(c cri.Container) cri.Container {
 	if c.State != cri.ContainerExited {
 		return c
 	}
-	text := readHead(c.Annotations[cri.AnnotationMessageFile], messageLimit)
+	text := readEnd(c.Annotations[cri.AnnotationMessageFile], messageLimit)
 	if text == "" && c.ExitCode != 0 && c.Annotations[cri.AnnotationMessagePolicy] == "FallbackToLogsOnError" {
 		tail, err := logs.Tail(c.LogPath, messageTail, messageTailLimit)
 		if err == nil {
@@ -113,15 +114,23 @@ func withMessage(c cri.Container) cri.Container {
 	return c
 }
 
-func readHead(file string, limit int) string {
+// readEnd is the last bytes of a file, "" when there is none.
+func readEnd(file string, limit int64) string {
 	f, err := os.Open(file)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
-	buf := make([]byte, limit)
-	n, _ := f.Read(buf)
-	return strings.ToValidUTF8(string(buf[:n]), "\uFFFD")
+	if fi, err := f.Stat(); err == nil && fi.Size() > limit {
+		if _, err := f.Seek(-limit, io.SeekEnd); err != nil {
+			return ""
+		}
+	}
+	text, err := io.ReadAll(io.LimitReader(f, limit))
+	if err != nil {
+		return ""
+	}
+	return strings.ToValidUTF8(string(text), "\uFFFD")
 }
 
 // note is called by others when an id of this pod has ended.

@@ -58,26 +58,35 @@ func (p *probes) stop() {
 	p.group.Wait()
 }
 
-// watches lists the probes that should be running now: the startup probe
-// until it succeeds, then the others; none on a container that is to end.
+// watches lists the probes that should be running now: none before the
+// postStart hook has ended; the startup probe until it succeeds, then the
+// others; on a container that is to end only readiness, as a server may take
+// itself off while it drains.
 func (w *worker) watches() map[probeKey]probe.Watch {
 	all := map[probeKey]probe.Watch{}
-	if w.pod == nil || w.pod.DeletionTimestamp != nil || len(w.got.Sandboxes) == 0 {
+	if w.pod == nil || len(w.got.Sandboxes) == 0 {
 		return all
 	}
 	for _, c := range w.got.Containers {
-		_, stopping := w.got.Stopping[c.ID]
+		_, ending := w.got.Stopping[c.ID]
+		ending = ending || w.pod.DeletionTimestamp != nil
 		spec, err := w.spec(c.Name)
-		if err != nil || stopping || c.State != cri.ContainerRunning || c.SandboxID != w.got.Sandboxes[0].ID {
+		if err != nil || c.State != cri.ContainerRunning || c.SandboxID != w.got.Sandboxes[0].ID {
 			continue
 		}
 		m := w.got.Marks[c.ID]
-		if spec.StartupProbe != nil && m.Startup != plan.Success {
+		hook := spec.Lifecycle != nil && spec.Lifecycle.PostStart != nil && m.PostStart != plan.Success
+		starting := spec.StartupProbe != nil && m.Startup != plan.Success
+		switch {
+		case hook:
+		case starting && !ending:
 			w.watch(all, "startup", spec, c)
-			continue
+		case !starting:
+			w.watch(all, "readiness", spec, c)
+			if !ending {
+				w.watch(all, "liveness", spec, c)
+			}
 		}
-		w.watch(all, "readiness", spec, c)
-		w.watch(all, "liveness", spec, c)
 	}
 	return all
 }

@@ -82,7 +82,7 @@ func (w *worker) runSandbox(ctx context.Context, s plan.Step) error {
 	if err != nil {
 		return err
 	}
-	done, err := w.agent.begin(ctx)
+	done, err := w.agent.starts.sandboxes.begin(ctx)
 	if err != nil {
 		return err
 	}

@@ -198,6 +198,9 @@ func (w *worker) take(ctx context.Context, steps []plan.Step) {
 			w.log.Debug("took a step", "step", s.Verb, "container", s.Container, "id", s.ID, "took", time.Since(began))
 			continue
 		}
+		if s.Verb == plan.Create {
+			delete(w.got.Images, s.Container) // it may have been removed: look again
+		}
 		w.fail(subject, s, err)
 		w.stale = true
 		return
@@ -232,7 +235,7 @@ func reasonOf(s plan.Step, err error) string {
 	switch s.Verb {
 	case plan.Setup:
 		return "FailedMount"
-	case plan.RunSandbox, plan.StopSandbox:
+	case plan.RunSandbox:
 		return "FailedCreatePodSandBox"
 	case plan.Pull:
 		return image.ErrImagePull

@@ -69,11 +69,11 @@ func (c *Client) Sandboxes(ctx context.Context, labels map[string]string) ([]San
 	return list, nil
 }
 
-// SortSandboxes puts the newest first; the attempt, then the id, decide
-// between equals.
+// SortSandboxes puts the newest first: by attempt, which no clock that was set
+// back can confuse, then by time and id.
 func SortSandboxes(list []Sandbox) {
 	slices.SortFunc(list, func(a, b Sandbox) int {
-		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Attempt, a.Attempt), strings.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(b.Attempt, a.Attempt), b.CreatedAt.Compare(a.CreatedAt), strings.Compare(a.ID, b.ID))
 	})
 }
 

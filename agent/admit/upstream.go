@@ -14,6 +14,7 @@ import (
 	corev1convert "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/validation"
 	"k8s.io/kubernetes/pkg/apis/scheduling"
+	"k8s.io/kubernetes/pkg/capabilities"
 )
 
 // Default fills in what a Kubernetes API server would: upstream's defaults of
@@ -47,6 +48,9 @@ func systemPriority(class string) (int32, bool) {
 // Validate says what a Kubernetes API server would find wrong with a new pod.
 // It wants a pod with defaults.
 func Validate(pod *corev1.Pod) field.ErrorList {
+	// Upstream keeps in a global whether privileged containers are allowed: on
+	// this node they are. Only the first call counts.
+	capabilities.Setup(true, 0)
 	internal, err := convert(pod)
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}

@@ -127,6 +127,10 @@ func TestPodsAndRemove(t *testing.T) {
 // child that ignores signals, does not survive its pod. Others do.
 func TestRemoveKills(t *testing.T) {
 	tr := tree(t)
+	inherited := []string{"cpuset.cpus", "cpuset.mems"} // by the runtime's doing
+	if tr.Unified() {
+		inherited = nil // by the kernel's
+	}
 	for _, uid := range []string{"a", "b"} {
 		if err := tr.Ensure(limitedPod(uid)); err != nil {
 			t.Fatal(err)
@@ -159,7 +163,7 @@ func TestRemoveKills(t *testing.T) {
 			if err := os.Mkdir(sub, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			for _, file := range []string{"cpuset.cpus", "cpuset.mems"} { // as the runtime does
+			for _, file := range inherited {
 				if raw, err := os.ReadFile(filepath.Join(p, "pod"+uid, file)); err == nil {
 					if err := os.WriteFile(filepath.Join(sub, file), raw, 0); err != nil {
 						t.Fatal(err)

@@ -42,18 +42,19 @@ func (d *decision) containers(s *cri.Sandbox) {
 // that the init containers have done their work there.
 func (d *decision) begun(s *cri.Sandbox) bool {
 	for _, c := range d.want.Spec.Containers {
-		if last := d.got.last(c.Name); last != nil && last.SandboxID == s.ID {
+		if last := d.last(c.Name); last != nil && last.SandboxID == s.ID {
 			return true
 		}
 	}
 	return false
 }
 
-// last is the newest attempt of a container, nil when there was none.
-func (o *Observed) last(name string) *cri.Container {
-	for i := range o.Containers {
-		if o.Containers[i].Name == name {
-			return &o.Containers[i]
+// last is the newest attempt of a container of the wanted pod, nil when there
+// was none.
+func (d *decision) last(name string) *cri.Container {
+	for i := range d.got.Containers {
+		if c := &d.got.Containers[i]; c.Name == name && c.PodUID == string(d.want.UID) {
+			return c
 		}
 	}
 	return nil
@@ -61,12 +62,14 @@ func (o *Observed) last(name string) *cri.Container {
 
 // initContainer moves one init container on and reports whether it is done.
 func (d *decision) initContainer(c *corev1.Container, s *cri.Sandbox) bool {
-	last := d.got.last(c.Name)
+	last := d.last(c.Name)
 	switch {
 	case last == nil || last.SandboxID != s.ID:
 		d.start(c, last)
 	case last.State == cri.ContainerCreated:
 		d.begin(last)
+	case last.State == cri.ContainerUnknown:
+		d.stop(*last, d.grace(), "the runtime lost sight of it", true)
 	case last.State == cri.ContainerExited && last.ExitCode == 0:
 		return true
 	case last.State == cri.ContainerExited:
@@ -78,7 +81,7 @@ func (d *decision) initContainer(c *corev1.Container, s *cri.Sandbox) bool {
 // container moves one container on and reports whether the next one may
 // start: containers start in order, and a postStart hook holds up the rest.
 func (d *decision) container(c *corev1.Container, s *cri.Sandbox) bool {
-	last := d.got.last(c.Name)
+	last := d.last(c.Name)
 	switch {
 	case last == nil:
 		return d.start(c, nil)
@@ -175,7 +178,7 @@ func (d *decision) start(c *corev1.Container, last *cri.Container) bool {
 // if not it sees to it that somebody fetches it.
 func (d *decision) image(c *corev1.Container) bool {
 	attempt := uint32(0)
-	if last := d.got.last(c.Name); last != nil {
+	if last := d.last(c.Name); last != nil {
 		attempt = last.Attempt + 1
 	}
 	img := d.got.Images[c.Name]
@@ -200,7 +203,7 @@ func (d *decision) firstStarts() []*corev1.Container {
 	var next []*corev1.Container
 	for i := range d.want.Spec.Containers {
 		c := &d.want.Spec.Containers[i]
-		if last := d.got.last(c.Name); last == nil || last.State != cri.ContainerExited || d.restarts(last) {
+		if last := d.last(c.Name); last == nil || last.State != cri.ContainerExited || d.restarts(last) {
 			next = append(next, c)
 		}
 	}

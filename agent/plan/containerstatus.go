@@ -68,10 +68,11 @@ func (d *decision) status(c *corev1.Container, attempts []cri.Container, node No
 	return s
 }
 
-// readiness fills started and ready of a running container.
+// readiness fills started and ready of a running container, which has not
+// started before its postStart hook has ended.
 func (d *decision) readiness(s *corev1.ContainerStatus, c *corev1.Container, last cri.Container, init bool) {
 	mark := d.got.Marks[last.ID]
-	started := c.StartupProbe == nil || mark.Startup == Success
+	started := (!hasPostStart(c) || mark.PostStart == Success) && (c.StartupProbe == nil || mark.Startup == Success)
 	s.Started = &started
 	s.Ready = started && !init && (c.ReadinessProbe == nil || mark.Readiness == Success)
 }

@@ -106,13 +106,17 @@ func (d *decision) clear(uid string, grace time.Duration, why string) bool {
 	if d.blocked(SubjectRemove) || d.blocked(SubjectSandbox) {
 		return false
 	}
-	for _, s := range d.got.Sandboxes {
-		if s.UID == uid {
-			d.add(Step{Verb: StopSandbox, ID: s.ID, UID: uid})
-			d.add(Step{Verb: RemoveSandbox, ID: s.ID, UID: uid})
+	for _, verb := range []Verb{StopSandbox, Teardown, RemoveSandbox} { // last the one by which the rest is found again
+		if verb == Teardown {
+			d.add(Step{Verb: Teardown, UID: uid})
+			continue
+		}
+		for _, s := range d.got.Sandboxes {
+			if s.UID == uid {
+				d.add(Step{Verb: verb, ID: s.ID, UID: uid})
+			}
 		}
 	}
-	d.add(Step{Verb: Teardown, UID: uid})
 	return true
 }
 
@@ -187,7 +191,7 @@ func (d *decision) run() {
 
 // sandbox is the newest ready sandbox, nil when there is none.
 func (d *decision) sandbox() *cri.Sandbox {
-	if s := d.got.Sandboxes; len(s) > 0 && s[0].Ready {
+	if s := d.got.Sandboxes; len(s) > 0 && s[0].Ready && s[0].UID == string(d.want.UID) {
 		return &s[0]
 	}
 	return nil

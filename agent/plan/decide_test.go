@@ -334,7 +334,7 @@ func TestDecide(t *testing.T) {
 			want: web(deleted(5)),
 			got:  Observed{Sandboxes: ready, Containers: tries(ran("c", 0, down, 0))},
 			do: []Step{
-				{Verb: StopSandbox, ID: "s0"}, {Verb: RemoveSandbox, ID: "s0"}, {Verb: Teardown}, {Verb: Forget},
+				{Verb: StopSandbox, ID: "s0"}, {Verb: Teardown}, {Verb: RemoveSandbox, ID: "s0"}, {Verb: Forget},
 			},
 		},
 		{
@@ -347,8 +347,20 @@ func TestDecide(t *testing.T) {
 			want: web(func(p *corev1.Pod) { p.UID = "u2" }),
 			got:  Observed{Sandboxes: ready, Containers: tries(ran("c", 0, down, 0))},
 			do: []Step{
-				{Verb: StopSandbox, ID: "s0", UID: "u1"}, {Verb: RemoveSandbox, ID: "s0", UID: "u1"}, {Verb: Teardown, UID: "u1"},
+				{Verb: StopSandbox, ID: "s0", UID: "u1"}, {Verb: Teardown, UID: "u1"}, {Verb: RemoveSandbox, ID: "s0", UID: "u1"},
 			},
+		},
+		{
+			name: "remains of another UID decide nothing about this one",
+			want: web(func(p *corev1.Pod) { p.UID = "u2"; p.Spec.RestartPolicy = corev1.RestartPolicyNever }),
+			got:  Observed{Sandboxes: ready, Containers: tries(ran("c", 0, up, 0))},
+			do:   []Step{{Verb: Stop, ID: "c0", Container: "c", UID: "u1", Grace: 30 * time.Second, Reason: "the pod is not wanted any more"}},
+		},
+		{
+			name: "an init container that the runtime lost sight of is ended",
+			want: web(inits("i")),
+			got:  Observed{Sandboxes: ready, Containers: tries(ran("i", 0, cri.ContainerUnknown, 0))},
+			do:   []Step{{Verb: Stop, ID: "i0", Container: "i", Grace: 30 * time.Second, Reason: "the runtime lost sight of it", Restart: true}},
 		},
 		{
 			name: "old attempts and empty old sandboxes are collected",

@@ -40,7 +40,7 @@ func (d *decision) spent() bool {
 		return true
 	}
 	for _, c := range d.want.Spec.Containers {
-		last := d.got.last(c.Name)
+		last := d.last(c.Name)
 		if last == nil || last.State != cri.ContainerExited || d.restarts(last) {
 			return false
 		}
@@ -53,7 +53,7 @@ func (d *decision) initFailed() bool {
 		return false
 	}
 	for _, c := range d.want.Spec.InitContainers {
-		last := d.got.last(c.Name)
+		last := d.last(c.Name)
 		if last != nil && last.State == cri.ContainerExited && last.ExitCode != 0 {
 			return true
 		}

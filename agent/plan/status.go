@@ -84,7 +84,7 @@ func (d *decision) phase(s *corev1.PodStatus) {
 	case d.spent():
 		s.Phase = corev1.PodSucceeded
 		for _, c := range d.want.Spec.Containers {
-			if last := d.got.last(c.Name); last.ExitCode != 0 {
+			if last := d.last(c.Name); last.ExitCode != 0 {
 				s.Phase = corev1.PodFailed
 			}
 		}
@@ -98,7 +98,7 @@ func (d *decision) phase(s *corev1.PodStatus) {
 // everRan reports whether every container has been started at least once.
 func (d *decision) everRan() bool {
 	for _, c := range d.want.Spec.Containers {
-		last := d.got.last(c.Name)
+		last := d.last(c.Name)
 		if last == nil || last.State == cri.ContainerCreated && last.Attempt == 0 {
 			return false
 		}

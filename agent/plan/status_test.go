@@ -152,6 +152,11 @@ func TestStatus(t *testing.T) {
 				States: []string{"c terminated Completed", "d terminated Completed"}},
 		},
 		{
+			name: "another UID's end is not this one's", want: web(policy(corev1.RestartPolicyNever), func(p *corev1.Pod) { p.UID = "u2" }),
+			got: Observed{Sandboxes: ready, Containers: tries(ran("c", 0, down, 0))},
+			is:  summary{Phase: "Pending", Ready: notReady, Init: initialized, States: []string{"c waiting ContainerCreating"}},
+		},
+		{
 			name: "failed", want: web(policy(corev1.RestartPolicyNever), second),
 			got: Observed{Containers: tries(ran("c", 0, down, 2), ran("d", 0, down, 0))},
 			is: summary{Phase: "Failed", Ready: "False PodFailed", Init: "False ContainersNotInitialized",
