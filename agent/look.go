@@ -127,7 +127,7 @@ func (a *Agent) listen(ctx context.Context) {
 	wait := time.Duration(0)
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := a.cfg.Exits(ctx, a.exited)
+		err := a.follow(ctx)
 		if time.Since(began) > time.Minute {
 			wait = 0
 		}
@@ -153,6 +153,27 @@ func (a *Agent) catchUp(ctx context.Context) {
 		case <-time.After(300 * time.Millisecond):
 		}
 	}
+}
+
+// follow is one life of the event stream. Nobody tells when the runtime has
+// taken the subscription in, and what ended since the last look and before that
+// is never told: some looks soon after catch it.
+func (a *Agent) follow(ctx context.Context) error {
+	following, broken := context.WithCancel(ctx)
+	var looks sync.WaitGroup
+	defer looks.Wait()
+	defer broken()
+	looks.Go(func() {
+		for _, wait := range []time.Duration{200 * time.Millisecond, time.Second, 4 * time.Second} {
+			select {
+			case <-following.Done():
+				return
+			case <-time.After(wait):
+				a.look(following)
+			}
+		}
+	})
+	return a.cfg.Exits(ctx, a.exited)
 }
 
 func (a *Agent) exited(id string) {

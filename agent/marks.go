@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"pinnace/agent/plan"
 )
 
@@ -14,8 +16,9 @@ import (
 // the source remembers of a pod, for as long as the node is up. It is
 // written by rename and never synced: a reboot is meant to lose it.
 type savedMarks struct {
-	StartedAt time.Time            `json:"startedAt"`
-	Marks     map[string]plan.Mark `json:"marks,omitempty"`
+	StartedAt  time.Time             `json:"startedAt"`
+	Marks      map[string]plan.Mark  `json:"marks,omitempty"`
+	Conditions []corev1.PodCondition `json:"conditions,omitempty"` // for their times
 }
 
 func (w *worker) marksFile(uid string) string {
@@ -52,17 +55,21 @@ func (w *worker) loadMarks() {
 	if w.got.StartedAt.IsZero() {
 		w.got.StartedAt = w.begun()
 	}
+	if len(w.pod.Status.Conditions) == 0 {
+		w.pod.Status.Conditions = saved.Conditions
+	}
 }
 
-// begun is when the pod was taken up first: its oldest sandbox knows, else it is now.
+// begun is when the pod was taken up first: its status knows, or else its
+// making, which comes just before.
 func (w *worker) begun() time.Time {
-	at := time.Now().Truncate(time.Second)
-	for _, s := range w.got.Sandboxes {
-		if s.UID == string(w.uid) && s.CreatedAt.Before(at) {
-			at = s.CreatedAt
-		}
+	if at := w.pod.Status.StartTime; at != nil {
+		return at.Time
 	}
-	return at
+	if at := w.pod.CreationTimestamp; !at.IsZero() {
+		return at.Time
+	}
+	return time.Now().Truncate(time.Second)
 }
 
 // saveMarks writes the file when something in it has changed.
@@ -70,7 +77,7 @@ func (w *worker) saveMarks() {
 	if w.pod == nil || w.pod.DeletionTimestamp != nil && len(w.got.Sandboxes) == 0 {
 		return
 	}
-	now := savedMarks{StartedAt: w.got.StartedAt, Marks: map[string]plan.Mark{}}
+	now := savedMarks{StartedAt: w.got.StartedAt, Marks: map[string]plan.Mark{}, Conditions: w.printed.Conditions}
 	for id, m := range w.got.Marks {
 		if m != (plan.Mark{}) {
 			now.Marks[id] = m

@@ -264,7 +264,7 @@ func subjectOf(s plan.Step) plan.Subject {
 // publish tells the source the pod's status when it has changed, and the
 // slow look what this worker believes. It reports whether the source took it.
 func (w *worker) publish() bool {
-	w.saveMarks()
+	defer w.saveMarks()
 	w.believe()
 	if w.pod == nil {
 		return true

@@ -119,7 +119,7 @@ func (d *decision) conditions(s *corev1.PodStatus) []corev1.PodCondition {
 	all[2].Type, all[3].Type = corev1.PodReady, corev1.ContainersReady
 	for i := range all {
 		all[i].ObservedGeneration = d.want.Generation
-		all[i].LastTransitionTime = metav1.Time{Time: d.now}
+		all[i].LastTransitionTime = metav1.Time{Time: d.now.Truncate(time.Second)} // as the wire has it
 		for _, old := range d.want.Status.Conditions {
 			if old.Type == all[i].Type && old.Status == all[i].Status {
 				all[i].LastTransitionTime = old.LastTransitionTime
