@@ -18,6 +18,7 @@ var edges = map[string]map[string]string{
 		"agent/...":      "the parts that are handed to the agent",
 		"cri":            "dialled here, handed to the agent",
 		"network":        "started here; the hook's server",
+		"network/hook":   "put where the runtime looks",
 		"containerd":     "started here when no runtime is given",
 		"agent/manifest": "files to pods",
 	},
@@ -35,6 +36,7 @@ var edges = map[string]map[string]string{
 		"cri": "what a command left behind, and that it took too long",
 	},
 	"network": {
+		"network/hook":  "its tests ask the hook as a runtime does",
 		"network/lease": "which address belongs to which sandbox",
 		"network/rule":  "the text of the packet rules",
 	},

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -162,6 +163,9 @@ func (w *worker) dropFiles(c cri.Container) {
 
 // tearDown removes what setUp made for a UID. The pod's containers are gone.
 func (w *worker) tearDown(ctx context.Context, uid string) error {
+	if !filepath.IsLocal(uid) || strings.ContainsRune(uid, '/') {
+		return fmt.Errorf("tear down pod: %q is not a UID", uid)
+	}
 	w.probes.stop()
 	if err := volume.Teardown(ctx, w.folder(uid)); err != nil {
 		return err

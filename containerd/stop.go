@@ -125,7 +125,8 @@ func (c Config) ownsShim(pid int) bool {
 }
 
 // removeSockets removes the sockets of shims that were killed; they lie
-// outside Run, so the shims' bundles are asked for their names.
+// outside Run, so the shims' bundles are asked for their names. The folders
+// around them go when nobody else uses them.
 func (c Config) removeSockets() error {
 	var errs []error
 	for _, name := range []string{"address", "bootstrap.json"} { // 1.x and 2.x
@@ -140,6 +141,9 @@ func (c Config) removeSockets() error {
 				errs = append(errs, absent(os.Remove(path)))
 			}
 		}
+	}
+	for dir := filepath.Clean(socketHome); dir != "/run"; dir = filepath.Dir(dir) {
+		_ = unix.Rmdir(dir) // stays when another containerd has something in it
 	}
 	return errors.Join(errs...)
 }

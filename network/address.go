@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"pinnace/network/lease"
 )
 
 // setNode brings the node's own part to the desired state: one address per
@@ -164,7 +166,7 @@ func rememberPrefixes(runDir string, prefixes []netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("record pod prefixes: %w", err)
 	}
-	if err := replaceFile(prefixPath(runDir), raw, 0o600); err != nil {
+	if err := lease.Replace(prefixPath(runDir), raw); err != nil {
 		return fmt.Errorf("record pod prefixes: %w", err)
 	}
 	return nil

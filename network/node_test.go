@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"pinnace/network/hook"
 	"pinnace/testenv/netns"
 )
 
@@ -125,7 +126,7 @@ func plugin(t testing.TB, socket string) []byte {
 		Name    string           `json:"name"`
 		Plugins []map[string]any `json:"plugins"`
 	}
-	if err := json.Unmarshal(Conflist(socket), &list); err != nil {
+	if err := json.Unmarshal(hook.Conflist(socket), &list); err != nil {
 		t.Fatal(err)
 	}
 	p := list.Plugins[0]

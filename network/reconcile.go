@@ -72,7 +72,7 @@ func (n *Network) Reconcile(ctx context.Context, live []string) error {
 	defer h.Close()
 	// Links without lease are adopted first, dead ones too: from there on
 	// every link has an age.
-	if err := n.restoreLinks(h); err != nil {
+	if _, err := n.restoreLinks(h); err != nil {
 		return fmt.Errorf("reconcile network: %w", err)
 	}
 	marked, unmarked, err := n.ownLinks(h)

@@ -29,7 +29,7 @@ const (
 // over from another, and none with wider permission.
 func listen(ctx context.Context, path string) (*net.UnixListener, error) {
 	fresh := filepath.Join(filepath.Dir(path), ".new-"+filepath.Base(path))
-	if err := remove(fresh); err != nil {
+	if err := os.RemoveAll(fresh); err != nil {
 		return nil, fmt.Errorf("open hook socket: %w", err)
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
@@ -47,7 +47,7 @@ func listen(ctx context.Context, path string) (*net.UnixListener, error) {
 	}
 	socket.SetUnlinkOnClose(false)
 	if err := os.Rename(fresh, path); err != nil {
-		return nil, errors.Join(fmt.Errorf("open hook socket: %w", err), socket.Close(), remove(fresh))
+		return nil, errors.Join(fmt.Errorf("open hook socket: %w", err), socket.Close(), os.RemoveAll(fresh))
 	}
 	return socket, nil
 }

@@ -64,23 +64,9 @@ func (n *Network) setAll(ctx context.Context) error {
 	if err := rule.Apply(ctx, n.cfg.rules(), n.cfg.Logger); err != nil {
 		return err
 	}
-	return n.restoreLinks(h)
-}
-
-// restoreLinks squares the leases with the links: a link without lease gets
-// its lease back, so that its address is not given away; a lease without
-// link is released; every pair is routed.
-func (n *Network) restoreLinks(h *netlink.Handle) error {
-	marked, _, err := n.ownLinks(h)
+	marked, err := n.restoreLinks(h)
 	if err != nil {
 		return err
-	}
-	for _, l := range n.held() {
-		if _, ok := marked[l.Sandbox]; !ok {
-			if err := n.settleUnseen(h, l.Sandbox); err != nil {
-				return err
-			}
-		}
 	}
 	for id, link := range marked {
 		if err := n.restoreLink(h, id, link); err != nil {
@@ -90,6 +76,34 @@ func (n *Network) restoreLinks(h *netlink.Handle) error {
 	return nil
 }
 
+// restoreLinks squares the leases with the links: a link without lease gets
+// its lease back, so that its address is not given away; a lease without
+// link is released. It returns the links; where nothing is amiss it writes
+// nothing to the kernel.
+func (n *Network) restoreLinks(h *netlink.Handle) (map[string]netlink.Link, error) {
+	marked, _, err := n.ownLinks(h)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range n.held() {
+		if _, ok := marked[l.Sandbox]; !ok {
+			if err := n.settleUnseen(h, l.Sandbox); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for id, link := range marked {
+		if l, ok := n.leaseOf(id); ok && l.Held() {
+			continue
+		}
+		if err := n.restoreLink(h, id, link); err != nil {
+			return nil, err
+		}
+	}
+	return marked, nil
+}
+
+// restoreLink gives a link its lease or, when it has one, its routes.
 func (n *Network) restoreLink(h *netlink.Handle, id string, link netlink.Link) error {
 	unlock := n.busy.lock(id)
 	defer unlock()

@@ -8,10 +8,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"pinnace/agent"
@@ -41,6 +41,7 @@ type house struct {
 	store   *record.Store
 	dir     *manifest.Directory
 	files   verdicts
+	systemd bool // drives the runtime's cgroups
 }
 
 // runAgent is `pinnace agent`: it runs until it is told to leave.
@@ -58,11 +59,11 @@ func runAgent(ctx context.Context, args []string, _, stderr io.Writer) error {
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: least}))
 	klog.SetSlogLogger(log) // client-go's own voice
-	unlock, err := lock(cfg.Root)
+	release, err := cfg.own()
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer release()
 	h := &house{cfg: cfg, log: log, began: time.Now()}
 	if err := h.open(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -107,16 +108,20 @@ func (h *house) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if h.daemon != nil {
 		g.Go(func() error { return h.daemon.Run(ctx) })
-	}
-	if h.network != nil {
-		g.Go(func() error { return h.network.Run(ctx) })
-		g.Go(func() error { return h.keepReconciling(ctx) })
+		g.Go(func() error { return h.daemon.Sweep(ctx) })
 	}
 	a, err := h.agent()
 	if err != nil {
 		return err
 	}
-	g.Go(func() error { return a.Run(ctx) })
+	// The hook is served until the last worker has left: a sandbox that is
+	// being made still asks for its link.
+	linger, left := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error { defer left(); return a.Run(ctx) })
+	if h.network != nil {
+		g.Go(func() error { return h.network.Run(linger) })
+		g.Go(func() error { return h.keepReconciling(ctx) })
+	}
 	g.Go(func() error { return h.dir.Run(ctx, func(s manifest.Snapshot) { h.apply(ctx, s) }) })
 	g.Go(func() error { return h.answer(ctx) })
 	return g.Wait()
@@ -148,14 +153,14 @@ func (h *house) agent() (*agent.Agent, error) {
 		Cgroups:  h.cgroups,
 		Exits:    h.exits,
 		Logger:   h.log,
-		Parallel: parallelStarts,
+		Parallel: parallelStarts(),
 	}), nil
 }
 
-// parallelStarts is how many sandboxes and containers may be started at once:
-// more gains nothing, as the runtime waits for its disk and for the kernel's
-// namespace lock (docs/benchmarks.md).
-const parallelStarts = 6
+// parallelStarts is how many sandboxes, and how many containers beside them,
+// are started at once: one of each per core, as the runtime gains nothing from
+// more (docs/benchmarks.md).
+func parallelStarts() int { return min(max(2, runtime.NumCPU()), 6) }
 
 // exits follows the runtime's events: CRI's own, or containerd's where the
 // runtime is too old for them.
@@ -185,22 +190,6 @@ func (h *house) folders(context.Context) error {
 		}
 	}
 	return nil
-}
-
-// lock keeps a second agent off the root. The lock goes with the process.
-func lock(root string) (func(), error) {
-	if err := os.MkdirAll(root, 0o711); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(root, "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: another agent runs with this --root", root)
-	}
-	return func() { f.Close() }, nil
 }
 
 // openRecord reads the pods that were accepted before, and removes the

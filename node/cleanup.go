@@ -1,10 +1,12 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,15 +15,18 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pinnace/agent/cgroup"
+	"pinnace/agent/record"
 	"pinnace/agent/volume"
 	"pinnace/containerd"
 	"pinnace/cri"
 	"pinnace/network"
+	"pinnace/network/hook"
 )
 
-// runCleanup is `pinnace cleanup`: it ends every pod of this root in its own
-// time and removes all that the agent ever made. The manifests are the
-// operator's and stay. Running it twice changes nothing.
+// runCleanup is `pinnace cleanup`: it ends every pod of this root, with
+// SIGTERM and the pod's grace period but without hooks, and removes all that
+// the agent ever made. What the agent was started with is read from its claim.
+// The manifests are the operator's and stay. Running it twice changes nothing.
 func runCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cfg, err := parse("pinnace cleanup", args, stderr)
 	if err != nil {
@@ -30,12 +35,31 @@ func runCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if os.Geteuid() != 0 {
 		return errors.New("must run as root")
 	}
-	unlock, err := lock(cfg.Root)
-	if err != nil {
-		return fmt.Errorf("%w: stop it first", err)
+	was, err := cfg.claimed()
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = fmt.Fprintf(stdout, "nothing to clean up: no agent has run with --root %s\n", cfg.Root)
+		return err
 	}
-	defer unlock()
-	h := &house{cfg: cfg, log: slog.New(slog.NewTextHandler(stderr, nil)), began: time.Now()}
+	if err != nil {
+		return err
+	}
+	cfg.adopt(was)
+	release, err := cfg.own()
+	if err != nil {
+		return fmt.Errorf("%w; stop it first", err)
+	}
+	defer release()
+	h := &house{cfg: cfg, log: slog.New(slog.NewTextHandler(stderr, nil)), began: time.Now(), systemd: systemd()}
+	if err := h.clean(ctx); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "removed every pod and all that belonged to %s; manifests are yours and stay\n", cfg.Root)
+	return err
+}
+
+// clean takes everything down in order. What others may still use is left
+// where a step before could not do its work.
+func (h *house) clean(ctx context.Context) error {
 	var errs []error
 	for _, step := range []struct {
 		name string
@@ -44,19 +68,24 @@ func runCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		{"end the pods", h.endPods},
 		{"stop containerd", h.stopRuntime},
 		{"remove the pods' files", h.removePods},
-		{"remove links, rules and addresses", func(context.Context) error { return network.Cleanup(cfg.networkConfig(h)) }},
+		{"remove links, rules and addresses", func(context.Context) error { return network.Cleanup(h.cfg.networkConfig(h)) }},
 		{"remove cgroups", func(context.Context) error { return h.cleanCgroups() }},
-		{"remove folders", func(context.Context) error { return h.removeFolders() }},
 	} {
-		if err := step.do(ctx); err != nil {
+		err := step.do(ctx)
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: %w; run cleanup again to go on", step.name, ctx.Err())
+		}
+		if err != nil && h.cfg.CRIEndpoint != "" {
+			return fmt.Errorf("%s: %w; nothing after it was removed", step.name, err)
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", step.name, err))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "removed every pod and all that belonged to %s; the manifests in %s are yours and stay\n", cfg.Root, cfg.Manifests)
-	return err
+	return h.removeFolders()
 }
 
 // endPods stops and removes everything of ours in the runtime. A private
@@ -83,39 +112,51 @@ func (h *house) endPods(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	containers, err := client.Containers(ctx, h.ours())
-	if err != nil {
-		return err
-	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(32)
-	for _, c := range containers {
-		if c.State != cri.ContainerRunning {
-			continue
+	if h.cfg.CRIEndpoint != "" {
+		driver, err := client.CgroupDriver(ctx)
+		if err != nil {
+			return err
 		}
-		g.Go(func() error { return client.StopContainer(gctx, c.ID, cleanupGrace) })
+		h.systemd = driver == "systemd"
 	}
-	if err := g.Wait(); err != nil {
+	if err := h.stopContainers(ctx, client); err != nil {
 		return err
 	}
 	sandboxes, err := client.Sandboxes(ctx, h.ours())
 	if err != nil {
 		return err
 	}
-	g, gctx = errgroup.WithContext(ctx)
-	g.SetLimit(parallelStarts)
+	var g errgroup.Group
+	g.SetLimit(6)
 	for _, s := range sandboxes {
 		g.Go(func() error {
-			if err := client.StopSandbox(gctx, s.ID); err != nil {
+			if err := client.StopSandbox(ctx, s.ID); err != nil {
 				return err
 			}
-			return client.RemoveSandbox(gctx, s.ID)
+			return client.RemoveSandbox(ctx, s.ID)
 		})
 	}
 	if err := g.Wait(); err != nil || h.cfg.CRIEndpoint == "" || h.cfg.Network == "cni" {
 		return err
 	}
 	return h.withdrawHook(ctx, client)
+}
+
+// stopContainers gives every container of ours SIGTERM and its pod's grace
+// period, side by side.
+func (h *house) stopContainers(ctx context.Context, client *cri.Client) error {
+	containers, err := client.Containers(ctx, h.ours())
+	if err != nil {
+		return err
+	}
+	grace := h.graces()
+	var g errgroup.Group // one that fails takes nobody else's time
+	for _, c := range containers {
+		if c.State == cri.ContainerRunning {
+			g.Go(func() error { return client.StopContainer(ctx, c.ID, cmp.Or(grace[c.PodUID], cleanupGrace)) })
+		}
+	}
+	return g.Wait()
 }
 
 // withdrawHook takes the hook out of a shared runtime, unless pods of others
@@ -138,11 +179,26 @@ func (h *house) withdrawHook(ctx context.Context, client *cri.Client) error {
 			"pods", len(others), "file", filepath.Join(conf, ownConflist))
 		return nil
 	}
-	return network.Uninstall(bin, conf)
+	return hook.Uninstall(bin, conf)
 }
 
-// cleanupGrace is how long cleanup waits for a container after SIGTERM.
+// cleanupGrace is for containers of pods that the record does not know.
 const cleanupGrace = 10 * time.Second
+
+// graces are the grace periods of the recorded pods by UID.
+func (h *house) graces() map[string]time.Duration {
+	all := map[string]time.Duration{}
+	store, err := record.Open(h.path("records"), time.Now, h.log)
+	if err != nil {
+		return all
+	}
+	for _, pod := range store.List() {
+		if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
+			all[string(pod.UID)] = time.Duration(*s) * time.Second
+		}
+	}
+	return all
+}
 
 func (h *house) removePods(ctx context.Context) error {
 	return volume.Sweep(ctx, h.path("pods"), func(string) bool { return false })
@@ -158,7 +214,7 @@ func (h *house) stopRuntime(ctx context.Context) error {
 }
 
 func (h *house) cleanCgroups() error {
-	tree, err := cgroup.New(cgroup.Config{Root: h.cfg.cgroupRoot(), Systemd: systemd()})
+	tree, err := cgroup.New(cgroup.Config{Root: h.cfg.cgroupRoot(), Systemd: h.systemd})
 	if err != nil {
 		return err
 	}
@@ -167,13 +223,17 @@ func (h *house) cleanCgroups() error {
 
 // removeFolders removes what lies below the root and run folders and is ours
 // by name, then the folders themselves if nothing else is in them. What an
-// operator put there stays: registry.json, seccomp profiles, image files.
+// operator put there stays: registry.json, seccomp profiles, image files. The
+// pods' folders are empty by now; they are not walked, lest a mount is left.
 func (h *house) removeFolders() error {
 	var errs []error
-	for _, name := range []string{"containerd", "cni", "records", "logs", "pods", "images.json", "lock"} {
+	if err := os.Remove(h.path("pods")); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	for _, name := range []string{"containerd", "cni", "records", "logs", "images.json", claimName, lockName} {
 		errs = append(errs, os.RemoveAll(h.path(name)))
 	}
-	for _, name := range []string{"containerd", "leases", "pods", "net.sock", socketName} {
+	for _, name := range []string{"containerd", "leases", "pods", "net.sock", "prefixes.json", socketName, claimName, lockName} {
 		errs = append(errs, os.RemoveAll(filepath.Join(h.cfg.Run, name)))
 	}
 	for _, dir := range []string{h.path("images"), h.path("seccomp"), h.cfg.Root, h.cfg.Run} {

@@ -118,7 +118,7 @@ func (c *Config) flags(name string, out io.Writer) *flag.FlagSet {
 	fs.StringVar(&c.NodeName, "node-name", strings.ToLower(host), "`name` of this node")
 	fs.StringVar(&c.CRIEndpoint, "cri-endpoint", "", "runtime's CRI socket, a `url` (unix:///...); without it the agent runs a containerd of its own")
 	fs.StringVar(&c.Network, "network", "", "who wires pods, `pinnace|cni` (default pinnace; must be given when the runtime has a CNI configuration)")
-	fs.StringVar(&c.CgroupRoot, "cgroup-root", "", "`/name` of the cgroup that holds all pods (default /pinnace-ID)")
+	fs.StringVar(&c.CgroupRoot, "cgroup-root", "", "`/name` of the cgroup below which the agent makes its own, pinnace-ID (default the top)")
 	fs.StringVar(&c.ResolvConf, "resolv-conf", resolvConf(), "resolver `file` that pods inherit")
 	c.Pods.Set(defaultPods())
 	fs.Var(&c.Pods, "pod-cidr", "pod `prefix` of this node, one per family, comma-separated")
@@ -184,20 +184,25 @@ func readFile(fs *flag.FlagSet, file string) error {
 	if err := yaml.UnmarshalStrict(text, &keys); err != nil {
 		return fmt.Errorf("read config %s: %w", file, err)
 	}
-	given := map[string]bool{}
-	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	var errs []error
 	for key, value := range keys {
 		switch {
 		case fs.Lookup(key) == nil || key == "config":
 			errs = append(errs, fmt.Errorf("%s: %s: no such key; keys are the flags' names (pinnace agent --help lists them)", file, key))
-		case !given[key]:
+		case !given(fs, key):
 			if err := fs.Set(key, scalar(value)); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %s: %w", file, key, err))
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// given reports whether a flag has been set.
+func given(fs *flag.FlagSet, name string) bool {
+	set := false
+	fs.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
 }
 
 func scalar(v any) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 	"pinnace/containerd"
 	"pinnace/cri"
 	"pinnace/network"
+	"pinnace/network/hook"
 )
 
 // hookName is the CNI hook's binary; it lies beside the agent's.
@@ -69,11 +71,11 @@ func (h *house) installHook(bin, conf string) error {
 	if err != nil {
 		return err
 	}
-	hook := filepath.Join(filepath.Dir(exe), hookName)
-	if _, err := os.Stat(hook); err != nil {
+	binary := filepath.Join(filepath.Dir(exe), hookName)
+	if _, err := os.Stat(binary); err != nil {
 		return fmt.Errorf("find the CNI hook: %w; it belongs beside %s", err, exe)
 	}
-	return network.Install(hook, bin, conf, filepath.Join(h.cfg.Run, "net.sock"))
+	return hook.Install(binary, bin, conf, h.socket())
 }
 
 // openRuntime starts or takes up the private containerd, or dials the one
@@ -108,24 +110,25 @@ func (h *house) openRuntime(ctx context.Context) error {
 // openCgroups asks who drives the cgroups: for a private containerd that is
 // systemd where it is PID 1, for a shared one whatever it says.
 func (h *house) openCgroups(ctx context.Context) error {
-	bySystemd := systemd()
+	h.systemd = systemd()
 	if h.daemon == nil {
 		driver, err := h.runtime.CgroupDriver(ctx)
 		if err != nil {
 			return err
 		}
-		bySystemd = driver == "systemd"
+		h.systemd = driver == "systemd"
 	}
 	var err error
-	h.cgroups, err = cgroup.New(cgroup.Config{Root: h.cfg.cgroupRoot(), Systemd: bySystemd})
+	h.cgroups, err = cgroup.New(cgroup.Config{Root: h.cfg.cgroupRoot(), Systemd: h.systemd})
 	return err
 }
 
+const cgroupPrefix = "pinnace-"
+
+// cgroupRoot is a cgroup of this agent alone, below the one that was given:
+// what is in it may be killed.
 func (c *Config) cgroupRoot() string {
-	if c.CgroupRoot != "" {
-		return c.CgroupRoot
-	}
-	return "/pinnace-" + c.Instance()
+	return path.Join("/", c.CgroupRoot, cgroupPrefix+c.Instance())
 }
 
 // loadImages brings the image files below ROOT/images into containerd.

@@ -1,12 +1,15 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -27,7 +30,7 @@ func (h *house) shareNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if foreign := foreignCNI(conf); foreign != "" && h.cfg.Network == "" {
+	if foreign := h.foreignCNI(conf); foreign != "" && h.cfg.Network == "" {
 		return fmt.Errorf("the runtime already has a pod network (%s): say --network cni to use it, or --network pinnace to put ours before it", foreign)
 	}
 	if err := h.installHook(bin, conf); err != nil {
@@ -59,20 +62,26 @@ func cniFolders(config string) (bin, conf string, err error) {
 	return bin, conf, nil
 }
 
-// foreignCNI names the first CNI configuration in dir that is not ours.
-func foreignCNI(dir string) string {
+// foreignCNI names the first CNI configuration in dir that is not this agent's.
+func (h *house) foreignCNI(dir string) string {
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return ""
 	}
 	for _, f := range files {
-		ext := filepath.Ext(f.Name())
-		if f.Name() != ownConflist && (ext == ".conf" || ext == ".conflist" || ext == ".json") {
-			return filepath.Join(dir, f.Name())
+		file := filepath.Join(dir, f.Name())
+		switch filepath.Ext(f.Name()) {
+		case ".conf", ".conflist", ".json":
+			if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), strconv.Quote(h.socket())) {
+				return file
+			}
 		}
 	}
 	return ""
 }
+
+// socket is where the hook finds this agent.
+func (h *house) socket() string { return filepath.Join(h.cfg.Run, "net.sock") }
 
 // awaitNetwork waits until the runtime has loaded our configuration. It may
 // have missed a rename; a plain write is always seen.
@@ -85,10 +94,10 @@ func (h *house) awaitNetwork(ctx context.Context, file string) error {
 		if err != nil {
 			return err
 		}
-		if status.NetworkReady {
+		if status.NetworkReady && loaded(status.Info["cniconfig"]) {
 			return nil
 		}
-		reason = status.Reason
+		reason = cmp.Or(status.Reason, "it uses another configuration")
 		if try == 10 {
 			text, err := os.ReadFile(file)
 			if err != nil {
@@ -105,4 +114,10 @@ func (h *house) awaitNetwork(ctx context.Context, file string) error {
 		}
 	}
 	return fmt.Errorf("the runtime has not loaded %s: %s", file, reason)
+}
+
+// loaded reports whether the runtime's verbose status names our network. A
+// runtime that does not tell is believed.
+func loaded(cniConfig string) bool {
+	return cniConfig == "" || strings.Contains(cniConfig, `"pinnace"`)
 }

@@ -138,6 +138,9 @@ func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	if err != nil {
 		return err
 	}
+	if given(fs, "root") && r.Node.Instance != cfg.Instance() {
+		return fmt.Errorf("the agent on --run %s has another --root than %s", cfg.Run, cfg.Root)
+	}
 	if *form == "json" {
 		enc := json.NewEncoder(stdout)
 		enc.SetIndent("", "  ")

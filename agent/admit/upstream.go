@@ -78,8 +78,20 @@ func Check(nodeName string) func(*corev1.Pod) (warnings []string, problems field
 		pod.Status = corev1.PodStatus{}
 		pod.Spec.NodeName = nodeName
 		Default(pod)
+		refused = append(refused, tooLong(pod)...)
 		return append(warnings, upstreamWarnings(pod)...), append(refused, unsaid(refused, Validate(pod))...)
 	}
+}
+
+// maxNames bounds a pod's two names together, in bytes: with its UID they make
+// the name of a file.
+const maxNames = 200
+
+func tooLong(pod *corev1.Pod) field.ErrorList {
+	if len(pod.Namespace)+len(pod.Name) <= maxNames {
+		return nil
+	}
+	return field.ErrorList{field.TooLong(field.NewPath("metadata", "name"), "", maxNames-len(pod.Namespace))}
 }
 
 func upstreamWarnings(pod *corev1.Pod) []string {

@@ -124,7 +124,7 @@ func TestPauseReaps(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer release.Close()
-	enter := exec.Command("nsenter", "-t", strconv.Itoa(pause.Process.Pid), "-p", "sh", "-c", "cat <&3 >/dev/null & exit 0")
+	enter := exec.Command("nsenter", "-t", strconv.Itoa(pause.Process.Pid), "-p", "sh", "-c", "cat <&3 >/dev/null 2>&1 & exit 0")
 	enter.ExtraFiles = []*os.File{hold}
 	if out, err := enter.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

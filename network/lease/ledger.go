@@ -48,7 +48,7 @@ func (g Ledger) Save(l Lease) error {
 	if err := os.MkdirAll(g.dir, 0o700); err != nil {
 		return fmt.Errorf("record lease of sandbox %s: %w", l.Sandbox, err)
 	}
-	if err := replace(filepath.Join(g.dir, l.Sandbox), raw); err != nil {
+	if err := Replace(filepath.Join(g.dir, l.Sandbox), raw); err != nil {
 		return fmt.Errorf("record lease of sandbox %s: %w", l.Sandbox, err)
 	}
 	return nil
@@ -119,9 +119,9 @@ func (g Ledger) parse(sandbox string, raw []byte) (Lease, error) {
 	return Lease{sandbox, e.Addresses, e.Since, e.Released, e.Netns}, nil
 }
 
-// replace puts data at path in one step. The temporary file starts with a
+// Replace puts data at path in one step, for root to read. The temporary file starts with a
 // dot, which no sandbox id does.
-func replace(path string, data []byte) error {
+func Replace(path string, data []byte) error {
 	tmp := filepath.Join(filepath.Dir(path), ".new-"+filepath.Base(path))
 	err := os.WriteFile(tmp, data, 0o600)
 	if err == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,10 +56,11 @@ func TestGuard(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, stat := os.Stat(dir)
-		if os.IsNotExist(stat) && syscall.Kill(pid, 0) != nil && !bytes.Contains(mounts, []byte(dir)) {
+		cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/" + filepath.Base(dir))
+		if os.IsNotExist(stat) && syscall.Kill(pid, 0) != nil && !bytes.Contains(mounts, []byte(dir)) && len(cgroups) == 0 {
 			return
 		}
 		<-tick.C
 	}
-	t.Errorf("left: folder %s or process %d or a mount", dir, pid)
+	t.Errorf("left: folder %s or process %d or a mount or a cgroup", dir, pid)
 }

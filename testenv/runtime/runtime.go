@@ -110,7 +110,7 @@ func absent(t testing.TB, why string) {
 func (r *Runtime) clean(t testing.TB) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if t.Failed() || os.Getenv("SHOWLOG") != "" {
+	if t.Failed() {
 		if log, err := os.ReadFile(filepath.Join(r.Root, "containerd.log")); err == nil {
 			t.Logf("containerd's log ends with:\n%s", log[max(0, len(log)-4096):])
 		}
@@ -196,6 +196,7 @@ for round in 1 2; do
 	done
 done
 awk -v d="$1/" 'index($5, d) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r m; do umount -l "$m"; done
+find /sys/fs/cgroup -depth -type d \( -path "*/${1##*/}" -o -path "*/${1##*/}/*" -o -name "pinnace-${1##*/}-containerd" \) -exec rmdir {} \; 2>/dev/null
 rm -rf --one-file-system "$1"
 `
 

@@ -1,4 +1,8 @@
-package network
+// Package hook puts the CNI hook where a runtime finds it: the binary, its
+// name as loopback plugin, and the configuration that leads the runtime's calls
+// to the agent's socket. It touches files only, and never what others put
+// beside them.
+package hook
 
 import (
 	"bytes"
@@ -12,6 +16,8 @@ import (
 
 const (
 	hookName = "pinnace-cni"
+	// cniVersion is the one that every containerd since 1.6 can convert.
+	cniVersion = "1.0.0"
 	// confName sorts before every other: the runtime takes the first.
 	confName = "00-pinnace.conflist"
 	// loopbackName is a plugin that containerd calls for every pod; the hook

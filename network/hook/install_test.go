@@ -1,4 +1,4 @@
-package network
+package hook
 
 import (
 	"encoding/json"
