@@ -105,7 +105,10 @@ type Config struct {
 	Cgroups Cgroups
 	// Exits reports ended containers and sandboxes until its stream ends; it
 	// is called again and again. An event only means: look.
-	Exits  func(ctx context.Context, exited func(id string)) error
+	Exits func(ctx context.Context, exited func(id string)) error
+	// Bury makes sure that nothing runs of a container whose start failed; nil
+	// where the runtime can be trusted with that.
+	Bury   func(ctx context.Context, id string) error
 	Logger *slog.Logger
 	// Parallel is how many sandboxes may be started at once, and as many
 	// containers beside them.

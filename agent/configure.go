@@ -60,6 +60,9 @@ func (w *worker) create(ctx context.Context, s plan.Step) error {
 	if err != nil {
 		return reasoned{"CreateContainerConfigError", err}
 	}
+	if err := w.bury(ctx, func(old cri.Container) bool { return old.Name == c.Name }); err != nil {
+		return err
+	}
 	sb := w.got.Sandboxes[0]
 	sc, err := w.sandboxConfig(sb.Attempt)
 	if err != nil {

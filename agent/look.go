@@ -120,9 +120,7 @@ func (a *Agent) look(ctx context.Context) (answered bool) {
 	return true
 }
 
-// listen follows the runtime's exit events for ever. When the stream breaks,
-// looks make up for what was missed: one as soon as the runtime answers, and
-// one when the new stream surely stands.
+// listen follows the runtime's exit events for ever.
 func (a *Agent) listen(ctx context.Context) {
 	wait := time.Duration(0)
 	for ctx.Err() == nil {
@@ -133,7 +131,6 @@ func (a *Agent) listen(ctx context.Context) {
 		}
 		wait = min(max(2*wait, 100*time.Millisecond), 10*time.Second)
 		a.cfg.Logger.Debug("lost the runtime's events", "err", err)
-		a.running.Go(func() { a.catchUp(ctx) })
 		select {
 		case <-ctx.Done():
 			return
@@ -142,22 +139,10 @@ func (a *Agent) listen(ctx context.Context) {
 	}
 }
 
-// catchUp looks until the runtime answers, and once more a little later.
-func (a *Agent) catchUp(ctx context.Context) {
-	for answered := 0; answered < 2 && ctx.Err() == nil; {
-		if a.look(ctx) {
-			answered++
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(300 * time.Millisecond):
-		}
-	}
-}
-
 // follow is one life of the event stream. Nobody tells when the runtime has
 // taken the subscription in, and what ended since the last look and before that
-// is never told: some looks soon after catch it.
+// is never told: some looks soon after catch it, each tried until the runtime
+// answers.
 func (a *Agent) follow(ctx context.Context) error {
 	following, broken := context.WithCancel(ctx)
 	var looks sync.WaitGroup
@@ -165,11 +150,13 @@ func (a *Agent) follow(ctx context.Context) error {
 	defer broken()
 	looks.Go(func() {
 		for _, wait := range []time.Duration{200 * time.Millisecond, time.Second, 4 * time.Second} {
-			select {
-			case <-following.Done():
-				return
-			case <-time.After(wait):
-				a.look(following)
+			for answered := false; !answered; wait = 300 * time.Millisecond {
+				select {
+				case <-following.Done():
+					return
+				case <-time.After(wait):
+					answered = a.look(following)
+				}
 			}
 		}
 	})

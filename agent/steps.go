@@ -115,7 +115,29 @@ func (w *worker) stopSandbox(ctx context.Context, s plan.Step) error {
 	return nil
 }
 
+// startError is the reason that runtimes give a container whose start failed.
+const startError = "StartError"
+
+// bury sees to it that no process is left of the containers, among those that
+// match, whose start failed.
+func (w *worker) bury(ctx context.Context, match func(cri.Container) bool) error {
+	if w.agent.cfg.Bury == nil {
+		return nil
+	}
+	for _, c := range w.got.Containers {
+		if c.State == cri.ContainerExited && c.Reason == startError && match(c) {
+			if err := w.agent.cfg.Bury(context.WithoutCancel(ctx), c.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (w *worker) removeSandbox(ctx context.Context, s plan.Step) error {
+	if err := w.bury(ctx, func(c cri.Container) bool { return c.SandboxID == s.ID }); err != nil {
+		return err
+	}
 	if err := w.agent.cfg.Runtime.RemoveSandbox(ctx, s.ID); err != nil {
 		return err
 	}
@@ -132,6 +154,9 @@ func (w *worker) removeSandbox(ctx context.Context, s plan.Step) error {
 }
 
 func (w *worker) removeContainer(ctx context.Context, s plan.Step) error {
+	if err := w.bury(ctx, func(c cri.Container) bool { return c.ID == s.ID }); err != nil {
+		return err
+	}
 	if err := w.agent.cfg.Runtime.RemoveContainer(ctx, s.ID); err != nil {
 		return err
 	}

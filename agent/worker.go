@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -213,10 +214,21 @@ func (w *worker) fail(subject plan.Subject, s plan.Step, err error) {
 	if w.got.Failures == nil { // a pod that nobody wants has no other state
 		w.got.Failures = map[plan.Subject]plan.Failure{}
 	}
-	f := w.got.Failures[subject].Fail(subject, reason, err.Error(), time.Now())
+	last := w.got.Failures[subject]
+	if underWay(err) {
+		last.Count = 0
+	}
+	f := last.Fail(subject, reason, err.Error(), time.Now())
 	w.got.Failures[subject] = f
 	w.log.Warn("step did not work", "step", s.Verb, "container", s.Container, "reason", reason,
 		"err", err, "again_in", time.Until(f.RetryAt).Round(time.Millisecond))
+}
+
+// underWay reports whether the runtime is still at an earlier call for the
+// same thing, from an agent that was killed over it. That ends soon: waiting
+// longer and longer would be wrong.
+func underWay(err error) bool {
+	return strings.Contains(err.Error(), "is reserved for") || strings.Contains(err.Error(), "in starting state")
 }
 
 // reasoned is an error that knows the CamelCase reason for a status.

@@ -14,7 +14,6 @@ import (
 	containersv1 "github.com/containerd/containerd/api/services/containers/v1"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 )
 
 // How often orphans are looked for, and how long one must have been seen: a
@@ -101,7 +100,7 @@ func (c Config) containers(ctx context.Context) (map[string]bool, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "containerd-namespace", namespace), readyLimit)
+	ctx, cancel := context.WithTimeout(inNamespace(ctx), readyLimit)
 	defer cancel()
 	list, err := containersv1.NewContainersClient(conn).List(ctx, &containersv1.ListContainersRequest{},
 		grpc.MaxCallRecvMsgSize(listLimit)) // the answer holds every specification

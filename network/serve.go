@@ -67,6 +67,9 @@ func (n *Network) Run(ctx context.Context) error {
 	defer socket.Close()
 	var calls sync.WaitGroup
 	defer calls.Wait()
+	watching, unwatch := context.WithCancel(ctx)
+	defer unwatch()
+	calls.Go(func() { n.watch(watching) })
 	for {
 		conn, err := socket.AcceptUnix()
 		if ctx.Err() != nil {

@@ -42,6 +42,8 @@ type house struct {
 	dir     *manifest.Directory
 	files   verdicts
 	systemd bool // drives the runtime's cgroups
+
+	containerd bool // is the runtime's name
 }
 
 // runAgent is `pinnace agent`: it runs until it is told to leave.
@@ -152,6 +154,7 @@ func (h *house) agent() (*agent.Agent, error) {
 		Images:   image.New(image.Config{Runtime: h.runtime, RegistryFile: h.path("registry.json"), Parallel: 4, Logger: h.log}),
 		Cgroups:  h.cgroups,
 		Exits:    h.exits,
+		Bury:     h.bury,
 		Logger:   h.log,
 		Parallel: parallelStarts(),
 	}), nil

@@ -61,7 +61,7 @@ func runCleanup(ctx context.Context, args []string, stdout, stderr io.Writer) er
 // where a step before could not do its work.
 func (h *house) clean(ctx context.Context) error {
 	var errs []error
-	for _, step := range []struct {
+	for i, step := range []struct {
 		name string
 		do   func(context.Context) error
 	}{
@@ -72,6 +72,10 @@ func (h *house) clean(ctx context.Context) error {
 		{"remove cgroups", func(context.Context) error { return h.cleanCgroups() }},
 	} {
 		err := step.do(ctx)
+		if i == 0 && err != nil && h.cfg.CRIEndpoint == "" {
+			h.log.Warn("pods did not end in order; they end with their containerd", "err", err)
+			err = nil
+		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: %w; run cleanup again to go on", step.name, ctx.Err())
 		}
@@ -105,13 +109,18 @@ func (h *house) endPods(ctx context.Context) error {
 		if err := daemon.Start(ctx); err != nil {
 			return err
 		}
-		endpoint = daemon.Endpoint()
+		endpoint, h.daemon = daemon.Endpoint(), daemon
 	}
 	client, err := cri.Dial(endpoint)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
+	name, _, err := client.Version(ctx)
+	if err != nil {
+		return err
+	}
+	h.containerd = name == "containerd"
 	if h.cfg.CRIEndpoint != "" {
 		driver, err := client.CgroupDriver(ctx)
 		if err != nil {
@@ -152,9 +161,12 @@ func (h *house) stopContainers(ctx context.Context, client *cri.Client) error {
 	grace := h.graces()
 	var g errgroup.Group // one that fails takes nobody else's time
 	for _, c := range containers {
-		if c.State == cri.ContainerRunning {
-			g.Go(func() error { return client.StopContainer(ctx, c.ID, cmp.Or(grace[c.PodUID], cleanupGrace)) })
-		}
+		g.Go(func() error {
+			if c.State == cri.ContainerRunning {
+				return client.StopContainer(ctx, c.ID, cmp.Or(grace[c.PodUID], cleanupGrace))
+			}
+			return h.bury(ctx, c.ID)
+		})
 	}
 	return g.Wait()
 }

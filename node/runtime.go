@@ -100,6 +100,7 @@ func (h *house) openRuntime(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.containerd = name == "containerd"
 	h.log.Info("runtime answers", "name", name, "version", version, "endpoint", endpoint)
 	if h.daemon != nil {
 		return nil
@@ -141,10 +142,8 @@ func (h *house) loadImages(ctx context.Context) error {
 	endpoint := h.cfg.CRIEndpoint
 	if h.daemon != nil {
 		endpoint = h.daemon.Endpoint()
-	} else if name, _, err := h.runtime.Version(ctx); err != nil {
-		return err
-	} else if name != "containerd" {
-		return fmt.Errorf("%s holds image files, and CRI has no call to load them into %s: load them with its own tool and empty the folder", dir, name)
+	} else if !h.containerd {
+		return fmt.Errorf("%s holds image files, and CRI has no call to load them into this runtime: load them with its own tool and empty the folder", dir)
 	}
 	names, err := containerd.Load(ctx, endpoint, dir, h.path("images.json"))
 	if len(names) > 0 {
@@ -155,6 +154,17 @@ func (h *house) loadImages(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// bury ends what containerd may have left of a container whose start failed.
+func (h *house) bury(ctx context.Context, id string) error {
+	if h.daemon != nil {
+		return containerd.Bury(ctx, h.daemon.Endpoint(), id)
+	}
+	if !h.containerd {
+		return nil
+	}
+	return containerd.Bury(ctx, h.cfg.CRIEndpoint, id)
 }
 
 // advised is the runtime with its darkest message put into advice.
