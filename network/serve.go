@@ -69,7 +69,8 @@ func (n *Network) Run(ctx context.Context) error {
 	defer calls.Wait()
 	watching, unwatch := context.WithCancel(ctx)
 	defer unwatch()
-	calls.Go(func() { n.watch(watching) })
+	changes, err := subscribe()
+	calls.Go(func() { n.watch(watching, changes, err) })
 	for {
 		conn, err := socket.AcceptUnix()
 		if ctx.Err() != nil {

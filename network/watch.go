@@ -22,38 +22,57 @@ const (
 	watchers = 256 // route changes that may wait to be looked at
 )
 
+// routes is a subscription to the kernel's route changes.
+type routes struct {
+	updates chan netlink.RouteUpdate
+	done    chan struct{}
+}
+
+func subscribe() (*routes, error) {
+	r := &routes{make(chan netlink.RouteUpdate, watchers), make(chan struct{})}
+	if err := netlink.RouteSubscribe(r.updates, r.done); err != nil {
+		return nil, fmt.Errorf("watch routes: %w", err)
+	}
+	return r, nil
+}
+
+// end gives the subscription up and waits until the library has.
+func (r *routes) end() {
+	close(r.done)
+	for range r.updates {
+	}
+}
+
 // watch sets our routes again when somebody else removes them, until ctx
-// ends. The kernel tells; nothing is polled.
-func (n *Network) watch(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := n.follow(ctx); err != nil && ctx.Err() == nil {
-			n.cfg.Logger.Warn("lost sight of the routes", "error", err)
+// ends. The kernel tells; nothing is polled. It takes the first subscription
+// over, which may have failed.
+func (n *Network) watch(ctx context.Context, r *routes, err error) {
+	for {
+		if err == nil {
+			err = n.follow(ctx, r)
+			r.end()
 		}
+		if ctx.Err() != nil {
+			return
+		}
+		n.cfg.Logger.Warn("lost sight of the routes", "error", err)
 		select {
 		case <-ctx.Done():
+			return
 		case <-time.After(rewatch):
+			r, err = subscribe()
 		}
 	}
 }
 
-func (n *Network) follow(ctx context.Context) error {
-	updates, done := make(chan netlink.RouteUpdate, watchers), make(chan struct{})
-	if err := netlink.RouteSubscribe(updates, done); err != nil {
-		return fmt.Errorf("watch routes: %w", err)
-	}
-	defer func() {
-		close(done)
-		for range updates { // until the library has closed it
-		}
-	}()
+func (n *Network) follow(ctx context.Context, r *routes) error {
 	var due <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case u, open := <-updates:
+		case u, open := <-r.updates:
 			if !open {
-				done = make(chan struct{}) // theirs is done
 				return errors.New("watch routes: the kernel's stream ended")
 			}
 			if due == nil && n.missed(u) {
