@@ -58,18 +58,25 @@ func (n *Node) Await(tb testing.TB, what string, check func(node.Report) error) 
 // Eventually asks again and again until check has no objection.
 func Eventually(tb testing.TB, what string, check func() error) {
 	tb.Helper()
+	if err := eventually(AwaitLimit, check); err != nil {
+		tb.Fatalf("waited %s until %s: %v", AwaitLimit, what, err)
+	}
+}
+
+// eventually is check's last objection when limit has passed.
+func eventually(limit time.Duration, check func() error) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	end := time.After(AwaitLimit)
+	end := time.After(limit)
 	for {
 		err := check()
 		if err == nil {
-			return
+			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-end:
-			tb.Fatalf("waited %s until %s: %v", AwaitLimit, what, err)
+			return err
 		}
 	}
 }

@@ -29,7 +29,7 @@ func TestRuntimeKilled(t *testing.T) {
 		l.Start(t)
 		l.pod(t, "one", serverSpec)
 		p := l.ready(t, "one")
-		before, c := l.Inventory(t), l.container(t, "one", "c")
+		before, c := l.Rest(t), l.container(t, "one", "c")
 		pid := l.PIDOf(t, c.ID)
 		for _, with := range []string{"alone", "with the agent"} {
 			if with != "alone" {

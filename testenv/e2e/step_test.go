@@ -160,7 +160,7 @@ func (w *stepWorld) live(s criproxy.Strike) life {
 	r := w.await("started", agentproc.Ready("life"))
 	w.kept()
 	var l life
-	l.started = w.node.Inventory(t)
+	l.started = w.node.Rest(t)
 	first, err := agentproc.Pod(r, "life")
 	if err != nil {
 		t.Fatal(err)
@@ -174,12 +174,12 @@ func (w *stepWorld) live(s criproxy.Strike) life {
 		}
 		return agentproc.Ready("life")(r)
 	})
-	l.edited = w.node.Inventory(t)
+	l.edited = w.node.Rest(t)
 
 	w.enter("delete")
 	w.node.Remove(t, "life.yaml")
 	w.await("deleted", agentproc.Empty)
-	l.ended = w.node.Inventory(t)
+	l.ended = w.node.Rest(t)
 	l.log = w.traces()
 	if s.At > 0 && w.diedIn() == "" {
 		t.Errorf("%s: the strike never came: %v", w.what, w.proxy.Calls())
