@@ -5,5 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$PWD/.cache/containerd2
 ./testenv/build-containerd2.sh "$out"
-# Fewer random kills than on 1.6: what they find does not hang on the version.
-PINNACE_KILLS=${PINNACE_KILLS:-100} PINNACE_TEST_CONTAINERD=$out go test -count=1 -timeout 25m ./containerd/... ./cri/... ./testenv/...
+export PINNACE_TEST_CONTAINERD=$out
+go test -count=1 -timeout 25m ./containerd/... ./cri/... ./testenv/fakecri/... ./testenv/runtime/...
+# Kills inside a call are left out: containerd 2.x leaves an empty cgroup behind
+# then, until the pod is removed (docs/testing.md).
+go test -count=1 -timeout 25m -run 'TestKillBefore|TestKillAfter|TestPod|TestCourse|TestFiles|TestRuntimeKilled|TestReboot|TestDiskFull' ./testenv/e2e
