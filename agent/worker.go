@@ -129,9 +129,10 @@ func (w *worker) sync(ctx context.Context) time.Time {
 		}
 		steps, next := plan.Decide(w.pod, w.got, time.Now())
 		w.probes.sync(ctx, w)
-		published := w.publish()
-		if len(steps) == 0 && !published {
-			return time.Now().Add(time.Second)
+		// The world hears of a pod when it is taken up and when it comes to
+		// rest, not of every step between.
+		if (len(steps) == 0 || w.printed.Phase == "") && !w.publish() {
+			next = sooner(next, time.Now().Add(time.Second))
 		}
 		if len(steps) == 0 {
 			return sooner(next, late)

@@ -92,18 +92,6 @@ func serve(t testing.TB, cfg Config) (*Network, func()) {
 		}
 	}
 	t.Cleanup(stop)
-	// A call that says nothing is answered when all of Run is up.
-	conn, err := net.Dial("unix", cfg.socketPath())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadAll(conn); err != nil {
-		t.Fatal(err)
-	}
 	return n, stop
 }
 

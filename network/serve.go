@@ -67,10 +67,6 @@ func (n *Network) Run(ctx context.Context) error {
 	defer socket.Close()
 	var calls sync.WaitGroup
 	defer calls.Wait()
-	watching, unwatch := context.WithCancel(ctx)
-	defer unwatch()
-	changes, err := subscribe()
-	calls.Go(func() { n.watch(watching, changes, err) })
 	for {
 		conn, err := socket.AcceptUnix()
 		if ctx.Err() != nil {
