@@ -161,9 +161,9 @@ func (h *house) agent() (*agent.Agent, error) {
 }
 
 // parallelStarts is how many sandboxes, and how many containers beside them,
-// are started at once: one of each per core, as the runtime gains nothing from
-// more (docs/benchmarks.md).
-func parallelStarts() int { return min(max(2, runtime.NumCPU()), 6) }
+// are started at once: one of each more than there are cores, as the runtime
+// gains nothing from more (docs/benchmarks.md).
+func parallelStarts() int { return min(runtime.NumCPU()+1, 6) }
 
 // exits follows the runtime's events: CRI's own, or containerd's where the
 // runtime is too old for them.
