@@ -1,9 +1,6 @@
 package cri
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 
@@ -88,15 +85,4 @@ func expandAll(words []string, expand func(string) string) []string {
 		out = append(out, expand(w))
 	}
 	return out
-}
-
-// ContainerHash tells specs apart: equal for what is semantically the same
-// container, also across restarts of the agent.
-func ContainerHash(c *corev1.Container) string {
-	text, err := json.Marshal(c)
-	if err != nil { // no field of a Container can refuse
-		panic(err)
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:8])
 }

@@ -36,7 +36,6 @@ func FuzzConversions(f *testing.F) {
 			t.Errorf("sandbox of %s is %v", text, s)
 		}
 		for _, c := range g.containers() {
-			cri.ContainerHash(c)
 			_ = cri.VerifyRunAsNonRoot(&pod, c, cri.Image{})
 			cfg, err := cri.ContainerConfig(&pod, c, cri.ContainerOptions{
 				Node: cri.NodeFacts{MemoryCapacity: capacity, PageSizes: []string{"2MB"}, Unified: unified, SwapAccounting: true},

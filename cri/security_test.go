@@ -64,15 +64,3 @@ func TestContainerConfigRefuses(t *testing.T) {
 		}
 	}
 }
-
-func TestContainerHash(t *testing.T) {
-	a := goldens(t)[0].containers()[0]
-	b := a.DeepCopy()
-	if cri.ContainerHash(a) != cri.ContainerHash(b) {
-		t.Error("a copy has another hash")
-	}
-	b.Image += "x"
-	if cri.ContainerHash(a) == cri.ContainerHash(b) {
-		t.Error("another image has the same hash")
-	}
-}
